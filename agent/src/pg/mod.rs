@@ -1,0 +1,1 @@
+//! SQL connections to the cluster.

@@ -1,0 +1,17 @@
+//! What is at rest: stores, sealing, the keyring, object names, WAL objects, packs, manifests and the catalog.
+//!
+//! Never here: a PostgreSQL connection, a process.
+
+pub mod catalog;
+pub mod clock;
+pub mod durable;
+pub mod keyring;
+pub mod lineage;
+pub mod manifest;
+pub mod names;
+pub mod pack;
+pub mod probe;
+pub mod repository;
+pub mod seal;
+pub mod store;
+pub mod wal;

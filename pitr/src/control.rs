@@ -1,0 +1,1 @@
+//! Control (see the module's items).

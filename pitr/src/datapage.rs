@@ -1,0 +1,1 @@
+//! Datapage (see the module's items).

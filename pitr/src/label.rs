@@ -1,0 +1,1 @@
+//! Label (see the module's items).

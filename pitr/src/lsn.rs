@@ -1,0 +1,1 @@
+//! Lsn (see the module's items).

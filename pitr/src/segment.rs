@@ -1,0 +1,1 @@
+//! Segment (see the module's items).

@@ -1,0 +1,1 @@
+//! Target (see the module's items).

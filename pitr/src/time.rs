@@ -1,0 +1,1 @@
+//! Time (see the module's items).

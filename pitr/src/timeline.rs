@@ -1,0 +1,1 @@
+//! Timeline (see the module's items).
