@@ -1,1 +1,68 @@
-//! Pack.
+//! Packs: objects of 24 to 32 MiB that hold the extents of data files (I21).
+//!
+//! Writing: a [`PackWriter`] takes extents one after another. Each becomes one frame, compressed and sealed directly in the
+//! tail of the pack's buffer, and the answer ([`Extent`](crate::manifest::Extent)) is all that a reader needs to find it again. When [`PackWriter::is_full`]
+//! says so the pack is finished and goes to the store by one create. A pack is written by one thread; several are filled side by
+//! side, and each buffer, once stored, serves the next pack.
+//!
+//! Reading: a [`PackReader`] is made from the header that the file list carries, so that one ranged read of an extent's bytes
+//! is enough to open it.
+
+mod reader;
+mod writer;
+
+pub use reader::PackReader;
+pub use writer::{FinishedPack, PackWriter};
+
+use crate::manifest::BackupId;
+use crate::seal::SealError;
+
+/// A pack that has reached this many bytes is full.
+pub const PACK_BYTES: usize = 24 << 20;
+
+/// A pack with this many frames is full.
+pub const PACK_FRAMES: u32 = 16_384;
+
+/// Length of an extent unless the repository says otherwise: 128 pages.
+pub const EXTENT_BYTES: u32 = 1 << 20;
+
+/// Capacity of a buffer in which no pack of extents of `extent_bytes` outgrows its allocation: the bytes at which it is full, one
+/// more frame that did not compress, and the frame index.
+pub const fn buffer_bytes(extent_bytes: u32) -> usize {
+    PACK_BYTES + extent_bytes as usize + (extent_bytes as usize >> 7) + PACK_FRAMES as usize * 8 + 4096
+}
+
+/// Path of the pack `number` of a backup below the lineage.
+pub fn pack_path(backup: &BackupId, number: u32) -> String {
+    format!("packs/{backup}/{number:06}")
+}
+
+/// An extent could not be packed or taken out of a pack.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// The seal of the pack or of a frame.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A frame opened, but it holds other bytes than the file list says.
+    #[error("{path}: frame {frame} does not hold the extent that the file list names")]
+    OtherExtent {
+        /// Path of the pack below the lineage.
+        path: String,
+        /// Number of the frame.
+        frame: u32,
+    },
+}
+
+impl PackError {
+    /// What a person may do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            PackError::Seal(error) => error.hint(),
+            PackError::OtherExtent { .. } => Some(
+                "the pack is authentic and the file list is not of this pack; restore another backup and keep this \
+                 repository for examination"
+                    .to_owned(),
+            ),
+        }
+    }
+}
