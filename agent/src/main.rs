@@ -1,2 +1,41 @@
-//! The highwater command.
-fn main() {}
+//! The `highwater` command, on one page: read the arguments, run one subcommand, report, exit.
+//!
+//! What a subcommand does lies in `commands/<name>.rs`. What they share: `config` (file, environment, flags), `context`
+//! (configuration and open repositories), `host_state` (which lineage this data directory writes), `pg` (SQL), `push` (one
+//! file of WAL into every repository), `progress`, `report` (errors with hints) and `exit` (the table of exit codes).
+
+mod backup;
+mod commands;
+mod config;
+mod context;
+mod exit;
+mod host_state;
+mod pg;
+mod progress;
+mod push;
+mod report;
+
+use clap::Parser as _;
+
+/// PostgreSQL backed up continuously, and brought back to any moment.
+#[derive(clap::Parser)]
+#[command(name = "highwater", version, about, after_help = exit::help(), max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: context::GlobalArgs,
+    #[command(subcommand)]
+    command: commands::Command,
+}
+
+fn main() -> std::process::ExitCode {
+    let caller = exit::Caller::from_arguments(std::env::args_os());
+    report::exit_on_panic(caller);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(problem) => return report::usage(&problem, caller),
+    };
+    let json = cli.global.json;
+    report::start_log(cli.global.verbose, caller);
+    let outcome = context::Context::new(cli.global).and_then(|context| commands::run(&context, cli.command));
+    report::finish(outcome, json, caller)
+}

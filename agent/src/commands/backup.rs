@@ -1,0 +1,14 @@
+//! `highwater backup`.
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::report;
+
+/// The arguments.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs it.
+pub async fn run(_context: &Context, _args: Args) -> anyhow::Result<Exit> {
+    Err(report::failed("not available", "this build lacks it"))
+}

@@ -1,0 +1,127 @@
+//! Every option, declared once.
+//!
+//! A row gives the type, the dotted key (`*` stands for the name of a repository), the form of its value, the default, who
+//! may carry it and its help. Everything else about options is derived from this table.
+
+use std::path::PathBuf;
+
+use highwater_archive::seal::Codec;
+
+use super::resolve::RequiredRepositories;
+use super::units;
+
+/// An option with values of type `T`.
+pub struct Opt<T> {
+    /// What every option has.
+    pub spec: Spec,
+    /// Reads a value; the error says what would be right.
+    pub parse: fn(&str) -> Result<T, String>,
+}
+
+/// What the reference and the checks know of an option.
+pub struct Spec {
+    /// The dotted key, with `*` for the name of a repository.
+    pub key: &'static str,
+    /// The form of the value, for people.
+    pub form: &'static str,
+    /// What holds when it is not set.
+    pub default: Default,
+    /// Where it may stand.
+    pub carrier: Carrier,
+    /// What it does, in one or two sentences.
+    pub help: &'static str,
+}
+
+/// What holds when an option is not set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// It must be set where it is needed.
+    Required,
+    /// This text is read as if it had been given.
+    Text(&'static str),
+    /// Something that depends on other things, in words.
+    Computed(&'static str),
+}
+
+/// Where an option may stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// In the file, the environment and `--set`.
+    Any,
+    /// A secret: in the environment alone.
+    Environment,
+}
+
+/// An option without its type: its row and a check of a value's form.
+pub trait Described: Sync {
+    /// The row.
+    fn spec(&self) -> &Spec;
+    /// Whether `text` is of the option's form.
+    fn check(&self, text: &str) -> Result<(), String>;
+}
+
+impl<T> Described for Opt<T> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+    fn check(&self, text: &str) -> Result<(), String> {
+        (self.parse)(text).map(drop)
+    }
+}
+
+macro_rules! options {
+    ($( $(#[$doc:meta])* $name:ident: $type:ty = $key:literal, $form:literal, $parse:path, $default:expr, $carrier:expr, $help:literal; )+) => {
+        $( $(#[$doc])* pub const $name: Opt<$type> = Opt {
+            spec: Spec { key: $key, form: $form, default: $default, carrier: $carrier, help: $help },
+            parse: $parse,
+        }; )+
+        /// Every option, in the order of the reference.
+        pub static ALL: &[&dyn Described] = &[$( &$name ),+];
+    };
+}
+
+options! {
+    CLUSTER_NAME: String = "cluster.name", "name", units::name, Default::Required, Carrier::Any,
+        "The cluster's name in the repositories: 1 to 63 of a-z, 0-9, dot, dash and underscore.";
+    CLUSTER_DATA_DIR: PathBuf = "cluster.data_dir", "directory", units::absolute_path, Default::Required, Carrier::Any,
+        "The data directory (PGDATA). Not needed to list or restore.";
+    CLUSTER_CONNECTION: String = "cluster.connection", "libpq connection string", units::text,
+        Default::Computed("the socket and port in the data directory's postmaster.pid, database postgres, the current user"), Carrier::Any,
+        "How to reach the running cluster, as libpq writes it. Passwords come from passfile= or ~/.pgpass.";
+
+    REPOSITORY_URL: String = "repository.*.url", "URL", units::text, Default::Required, Carrier::Any,
+        "Where the repository lies: file:///directory or s3://bucket/prefix.";
+    REPOSITORY_KEY_FILE: PathBuf = "repository.*.key_file", "file", units::absolute_path,
+        Default::Computed("/etc/highwater/NAME.key for the cluster NAME"), Carrier::Any,
+        "The age identity, or a passphrase, that opens the keyring. Only its owner may read it.";
+    REPOSITORY_KEY: String = "repository.*.key", "age identity or passphrase", units::text, Default::Computed("none"), Carrier::Environment,
+        "The content of the key file, where there is none.";
+    REPOSITORY_KEY_COMMAND: String = "repository.*.key_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
+        "A command that prints the content of the key file.";
+    REPOSITORY_COMPRESSION: Codec = "repository.*.compression", "lz4, zstd or none", units::codec, Default::Text("lz4"), Carrier::Any,
+        "How content is compressed before it is sealed.";
+    REPOSITORY_ENDPOINT: String = "repository.*.endpoint", "URL", units::text, Default::Computed("Amazon S3"), Carrier::Any,
+        "The address of an S3 service other than Amazon's.";
+    REPOSITORY_REGION: String = "repository.*.region", "region", units::text, Default::Computed("AWS_REGION, or us-east-1"), Carrier::Any,
+        "The region that requests are signed for.";
+    REPOSITORY_PATH_STYLE: bool = "repository.*.path_style", "true or false", units::boolean,
+        Default::Computed("true with an endpoint, false without"), Carrier::Any,
+        "Whether the bucket stands in the path of a request instead of its host name.";
+    REPOSITORY_ALLOW_HTTP: bool = "repository.*.allow_http", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
+        "Whether an endpoint may be reached without TLS.";
+    REPOSITORY_ACCESS_KEY_ID: String = "repository.*.access_key_id", "text", units::text, Default::Computed("AWS_ACCESS_KEY_ID"), Carrier::Any,
+        "The name of the S3 access key.";
+    REPOSITORY_SECRET: String = "repository.*.secret_access_key", "secret", units::text, Default::Computed("AWS_SECRET_ACCESS_KEY"), Carrier::Environment,
+        "The S3 access key's secret.";
+    REPOSITORY_SECRET_FILE: PathBuf = "repository.*.secret_access_key_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
+        "A file that holds the secret. Only its owner may read it.";
+    REPOSITORY_SECRET_COMMAND: String = "repository.*.secret_access_key_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
+        "A command that prints the secret.";
+    REPOSITORY_SESSION_TOKEN: String = "repository.*.session_token", "secret", units::text, Default::Computed("AWS_SESSION_TOKEN"), Carrier::Environment,
+        "The session token of temporary S3 credentials.";
+
+    WAL_REQUIRED_REPOSITORIES: RequiredRepositories = "wal.required_repositories", "all, or a number", units::required, Default::Text("all"), Carrier::Any,
+        "How many repositories must hold WAL before it counts as archived, and a backup before it counts as done.";
+    WAL_PUSH_DEADLINE: std::time::Duration = "wal.push_deadline", "duration", units::duration, Default::Text("60s"), Carrier::Any,
+        "How long archive-push tries before it fails and PostgreSQL calls again. PostgreSQL's shutdown waits for it.";
+}

@@ -1,0 +1,200 @@
+//! Configuration with every value parsed: what the rest of the program works with.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use highwater_archive::seal::Codec;
+use highwater_archive::store::StoreSpec;
+
+use super::options as opt;
+use super::raw::{Raw, environment_name};
+use super::{ConfigError, DIRECTORY, secret};
+
+/// How many repositories must hold WAL before it counts as archived (I11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequiredRepositories {
+    /// Every one that is configured.
+    All,
+    /// At least so many.
+    AtLeast(usize),
+}
+
+impl RequiredRepositories {
+    /// The number, of `configured` ones.
+    pub fn count(self, configured: usize) -> usize {
+        match self {
+            Self::All => configured,
+            Self::AtLeast(count) => count,
+        }
+    }
+}
+
+/// A cluster's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from, if any.
+    pub file: Option<PathBuf>,
+    /// The cluster's name in the repositories.
+    pub cluster: String,
+    /// At least one, sorted by name.
+    pub repositories: Vec<RepositoryConfig>,
+    /// What counts as archived.
+    pub required_repositories: RequiredRepositories,
+    /// How long `archive-push` tries.
+    pub push_deadline: Duration,
+    /// The libpq connection string, where one is set.
+    pub connection: Option<String>,
+    data_dir: Option<PathBuf>,
+}
+
+/// One repository.
+#[derive(Clone, Debug)]
+pub struct RepositoryConfig {
+    /// The name it has in the configuration.
+    pub name: String,
+    /// Where it lies, and how to get in.
+    pub store: StoreSpec,
+    /// How content is compressed.
+    pub codec: Codec,
+    /// Where the key that opens the keyring comes from.
+    pub key: KeySource,
+}
+
+/// Where the age identity or passphrase comes from.
+#[derive(Clone)]
+pub enum KeySource {
+    /// A file that only its owner may read.
+    File(PathBuf),
+    /// The environment: the text itself.
+    Environment(String),
+    /// A shell command that prints it.
+    Command(String),
+}
+
+impl std::fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "File({})", path.display()),
+            Self::Environment(_) => f.write_str("Environment(…)"),
+            Self::Command(command) => write!(f, "Command({command:?})"),
+        }
+    }
+}
+
+impl Config {
+    /// The data directory.
+    ///
+    /// # Errors
+    ///
+    /// It is not set; only some commands need it.
+    pub fn data_dir(&self) -> Result<&Path, ConfigError> {
+        self.data_dir
+            .as_deref()
+            .ok_or_else(|| missing(opt::CLUSTER_DATA_DIR.spec.key, opt::CLUSTER_DATA_DIR.spec.help))
+    }
+
+    /// The arguments that make another call of this program find this configuration: what a printed command carries.
+    pub fn arguments(&self) -> String {
+        let usual = Path::new(DIRECTORY).join(format!("{}.toml", self.cluster));
+        match &self.file {
+            Some(file) if *file != usual => {
+                format!("--config {} --cluster {}", shell_quoted(&file.to_string_lossy()), self.cluster)
+            }
+            Some(_) | None => format!("--cluster {}", self.cluster),
+        }
+    }
+}
+
+/// Quotes a word for a POSIX shell where it needs it.
+pub fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// Parses what was merged.
+///
+/// # Errors
+///
+/// A missing option, a configuration of another cluster than `asked`, a secret that cannot be fetched.
+pub fn resolve(raw: &Raw, file: Option<PathBuf>, asked: Option<&str>) -> Result<Config, ConfigError> {
+    let place = file.as_ref().map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
+    let cluster = match (raw.get(&opt::CLUSTER_NAME, "")?, asked) {
+        (Some(found), Some(asked)) if found != asked => {
+            return Err(ConfigError::OtherCluster { asked: asked.to_owned(), found, place });
+        }
+        (Some(found), _) => found,
+        (None, Some(asked)) if file.is_none() => asked.to_owned(),
+        (None, _) => return Err(missing(opt::CLUSTER_NAME.spec.key, opt::CLUSTER_NAME.spec.help)),
+    };
+    let repositories: Vec<RepositoryConfig> =
+        raw.repositories().iter().map(|name| repository(raw, name, &cluster)).collect::<Result<_, _>>()?;
+    if repositories.is_empty() {
+        return Err(missing("repository.NAME.url", opt::REPOSITORY_URL.spec.help));
+    }
+    let required_repositories =
+        raw.get(&opt::WAL_REQUIRED_REPOSITORIES, "")?.unwrap_or(RequiredRepositories::All);
+    if required_repositories.count(repositories.len()) > repositories.len() {
+        return Err(ConfigError::Value {
+            key: opt::WAL_REQUIRED_REPOSITORIES.spec.key.to_owned(),
+            value: required_repositories.count(repositories.len()).to_string(),
+            place,
+            reason: format!("only {} configured", repositories.len()),
+        });
+    }
+    Ok(Config {
+        file,
+        cluster,
+        repositories,
+        required_repositories,
+        push_deadline: raw.get(&opt::WAL_PUSH_DEADLINE, "")?.unwrap_or(Duration::from_secs(60)),
+        connection: raw.get(&opt::CLUSTER_CONNECTION, "")?,
+        data_dir: raw.get(&opt::CLUSTER_DATA_DIR, "")?,
+    })
+}
+
+fn repository(raw: &Raw, name: &str, cluster: &str) -> Result<RepositoryConfig, ConfigError> {
+    let url_key = opt::REPOSITORY_URL.spec.key.replace('*', name);
+    let url = raw
+        .get(&opt::REPOSITORY_URL, name)?
+        .ok_or_else(|| missing(&url_key, opt::REPOSITORY_URL.spec.help))?;
+    let key = match (raw.get(&opt::REPOSITORY_KEY, name)?, raw.get(&opt::REPOSITORY_KEY_COMMAND, name)?) {
+        (Some(text), _) => KeySource::Environment(text),
+        (None, Some(command)) => KeySource::Command(command),
+        (None, None) => KeySource::File(
+            raw.get(&opt::REPOSITORY_KEY_FILE, name)?
+                .unwrap_or_else(|| Path::new(DIRECTORY).join(format!("{cluster}.key"))),
+        ),
+    };
+    let mut store = StoreSpec::new(url);
+    store.endpoint = raw.get(&opt::REPOSITORY_ENDPOINT, name)?;
+    store.region = raw.get(&opt::REPOSITORY_REGION, name)?;
+    store.path_style = raw.get(&opt::REPOSITORY_PATH_STYLE, name)?;
+    store.allow_http = raw.get(&opt::REPOSITORY_ALLOW_HTTP, name)?.unwrap_or(false);
+    store.access_key_id = raw.get(&opt::REPOSITORY_ACCESS_KEY_ID, name)?.map(Into::into);
+    store.secret_access_key = secret::fetch(
+        &opt::REPOSITORY_SECRET.spec.key.replace('*', name),
+        raw.get(&opt::REPOSITORY_SECRET, name)?,
+        raw.get(&opt::REPOSITORY_SECRET_FILE, name)?,
+        raw.get(&opt::REPOSITORY_SECRET_COMMAND, name)?,
+    )?
+    .map(Into::into);
+    store.session_token = raw.get(&opt::REPOSITORY_SESSION_TOKEN, name)?.map(Into::into);
+    Ok(RepositoryConfig {
+        name: name.to_owned(),
+        store,
+        codec: raw.get(&opt::REPOSITORY_COMPRESSION, name)?.unwrap_or(Codec::Lz4),
+        key,
+    })
+}
+
+fn missing(key: &str, help: &str) -> ConfigError {
+    let variable = environment_name(key);
+    ConfigError::Missing {
+        key: key.to_owned(),
+        hint: format!("set it in the file, or as {variable}. {help}"),
+    }
+}

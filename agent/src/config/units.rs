@@ -1,0 +1,112 @@
+//! How the text of a value becomes a value. An error says what would be right.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use highwater_archive::seal::Codec;
+
+use super::resolve::RequiredRepositories;
+
+/// Any text but the empty one.
+pub fn text(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// The name of a cluster, which is part of object names.
+pub fn name(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let valid = text.len() <= 63
+        && text.starts_with(good)
+        && text.chars().all(|c| good(c) || matches!(c, '.' | '-' | '_'));
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is 1 to 63 of a-z, 0-9, '.', '-' and '_', beginning with a letter or digit".to_owned())
+    }
+}
+
+/// A path that does not depend on the current directory, which PostgreSQL sets to the data directory for its commands.
+pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".to_owned()) }
+}
+
+/// `true` or `false`.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+/// A compression codec.
+pub fn codec(text: &str) -> Result<Codec, String> {
+    match text {
+        "lz4" => Ok(Codec::Lz4),
+        "zstd" => Ok(Codec::Zstd),
+        "none" => Ok(Codec::None),
+        _ => Err("must be lz4, zstd or none".to_owned()),
+    }
+}
+
+/// `all`, or how many.
+pub fn required(text: &str) -> Result<RequiredRepositories, String> {
+    if text == "all" {
+        return Ok(RequiredRepositories::All);
+    }
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(RequiredRepositories::AtLeast(count)),
+        Ok(_) | Err(_) => Err("must be \"all\" or a number from 1".to_owned()),
+    }
+}
+
+/// Units of time, longest first, with their length in milliseconds. PostgreSQL's own names are among them.
+const TIME_UNITS: &[(&str, u64)] = &[
+    ("min", 60_000),
+    ("ms", 1),
+    ("w", 7 * 86_400_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+];
+
+/// A whole number with a unit: `500ms`, `5s`, `15min`, `2h`, `14d`, `4w`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a number with a unit: ms, s, min, h, d or w".to_owned();
+    let (unit, ms) = TIME_UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or_else(wrong)?;
+    let number = text.strip_suffix(unit).ok_or_else(wrong)?.trim_end();
+    let count: u64 = number.parse().map_err(|_| wrong())?;
+    if count == 0 {
+        return Err("must be longer than nothing".to_owned());
+    }
+    count.checked_mul(*ms).map(Duration::from_millis).ok_or_else(|| "is too long".to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_read_each_of_them() {
+        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration("5s").unwrap(), Duration::from_secs(5));
+        assert_eq!(duration("15min").unwrap(), Duration::from_secs(900));
+        assert_eq!(duration("2 h").unwrap(), Duration::from_secs(7200));
+        assert_eq!(duration("14d").unwrap(), Duration::from_secs(14 * 86_400));
+        assert_eq!(duration("4w").unwrap(), Duration::from_secs(28 * 86_400));
+        for wrong in ["", "5", "s", "-5s", "1.5h", "0s", "99999999999999999w", "5 parsecs"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_format() {
+        assert!(name("main").is_ok() && name("0.a_b-c").is_ok() && name(&"a".repeat(63)).is_ok());
+        for wrong in ["", "Main", ".x", "-x", "a/b", "a b", &"a".repeat(64), ".."] {
+            assert!(name(wrong).is_err(), "{wrong}");
+        }
+    }
+}

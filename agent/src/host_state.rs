@@ -1,0 +1,1 @@
+//! Which lineage this data directory writes.

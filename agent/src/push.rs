@@ -1,0 +1,1 @@
+//! One file of WAL into every repository.

@@ -1,0 +1,147 @@
+//! What a person or a script sees when something fails: `error: …`, then `hint: …` with the next step.
+//!
+//! Library errors carry their own hints; the chain of causes is searched for the outermost one. With `--json` the same two
+//! strings are one object on standard output.
+
+use std::process::ExitCode;
+
+use highwater_archive::store::StoreError;
+
+use crate::config::ConfigError;
+use crate::exit::{Caller, Exit};
+
+/// An error of the command line itself: what failed, what to do, and how the process exits.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    message: String,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+/// Something failed, and this is what to do about it.
+pub fn failed(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Problem { message: message.into(), hint: Some(hint.into()), exit: Exit::Failed }.into()
+}
+
+/// The request is refused; nothing was changed.
+pub fn refused(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Problem { message: message.into(), hint: Some(hint.into()), exit: Exit::Refused }.into()
+}
+
+/// The arguments or the configuration are wrong; nothing was tried.
+pub fn usage_error(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Problem { message: message.into(), hint: Some(hint.into()), exit: Exit::Usage }.into()
+}
+
+/// The causes of an error on one line, each said once.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let part = cause.to_string().replace('\n', " ");
+        // Many libraries repeat their source in their own message.
+        if text.contains(&part) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&part);
+    }
+    text
+}
+
+/// The outermost hint in the chain.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(hint_of)
+}
+
+/// Every library error that knows what to do next has its line here.
+fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    macro_rules! ask {
+        ($($kind:ty),+ $(,)?) => { $( if let Some(error) = cause.downcast_ref::<$kind>() { return error.hint(); } )+ };
+    }
+    if let Some(problem) = cause.downcast_ref::<Problem>() {
+        return problem.hint.clone();
+    }
+    ask!(ConfigError, StoreError);
+    None
+}
+
+/// How the process exits for this error.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    error
+        .chain()
+        .find_map(|cause| {
+            if cause.is::<ConfigError>() {
+                return Some(Exit::Usage);
+            }
+            cause.downcast_ref::<Problem>().map(|problem| problem.exit)
+        })
+        .unwrap_or(Exit::Failed)
+}
+
+/// Prints an error and chooses the exit code; the last thing `main` does.
+pub fn finish(outcome: anyhow::Result<Exit>, json: bool, caller: Caller) -> ExitCode {
+    let error = match outcome {
+        Ok(exit) => return exit.into(),
+        Err(error) => error,
+    };
+    let (message, hint) = (message(&error), hint(&error));
+    if json {
+        println!("{}", serde_json::json!({ "error": message, "hint": hint }));
+    } else if caller == Caller::ArchiveCommand {
+        // PostgreSQL logs what archive_command prints, and one line is one log entry.
+        match hint {
+            Some(hint) => eprintln!("error: {message} (hint: {})", hint.replace('\n', " ")),
+            None => eprintln!("error: {message}"),
+        }
+    } else {
+        eprintln!("error: {message}");
+        if let Some(hint) = hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+    caller.translate(exit_of(&error)).into()
+}
+
+/// Prints what clap has to say: help and version succeed, everything else is a usage error.
+pub fn usage(problem: &clap::Error, caller: Caller) -> ExitCode {
+    // Nobody reads a message that standard output or standard error does not take.
+    let printed = problem.print().is_ok();
+    if printed && !problem.use_stderr() {
+        return Exit::Done.into();
+    }
+    caller.translate(Exit::Usage).into()
+}
+
+/// A panic in any thread ends the process at once: a transfer with a dead worker must not hang, and PostgreSQL must not read
+/// Rust's own exit code 101 as "no such file".
+pub fn exit_on_panic(caller: Caller) {
+    std::panic::set_hook(Box::new(move |panic| {
+        eprintln!("error: internal error: {panic}");
+        eprintln!("hint: this is a defect in highwater; what was archived before is not affected");
+        std::process::exit(i32::from(caller.translate(Exit::Failed).code()));
+    }));
+}
+
+/// Log lines on standard error: warnings, or more with `-v`. `archive-push` says nothing unless asked.
+pub fn start_log(verbose: u8, caller: Caller) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match (verbose, caller) {
+        (0, Caller::ArchiveCommand) => return,
+        (0, Caller::Person | Caller::RestoreCommand) => LevelFilter::WARN,
+        (1, _) => LevelFilter::INFO,
+        (2, _) => LevelFilter::DEBUG,
+        (_, _) => LevelFilter::TRACE,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .finish();
+    // A second subscriber can only exist if this is called twice, and then the first one serves.
+    if tracing::subscriber::set_global_default(log).is_err() {
+        eprintln!("error: the log was started twice");
+    }
+}
