@@ -1,1 +1,44 @@
 //! End-to-end tests on real PostgreSQL, and the harness they share.
+//!
+//! A test asks [`for_each_major`] for the PostgreSQL majors of this machine, makes a [`Scratch`] directory, a [`Cluster`]
+//! in it and a [`Highwater`] beside that, and asserts. What it made is gone when it ends, also when it panics; what a
+//! killed run left behind is swept by the next one. Run as root, PostgreSQL and Highwater run as user `postgres`; run as
+//! anyone else they run as that user. Nothing is skipped in silence: without PostgreSQL the harness fails and says how to
+//! install it.
+//!
+//! Environment: `HIGHWATER_POSTGRES_DIR` (where installations lie), `HIGHWATER_POSTGRES_MAJORS` (such as `14,18`),
+//! `HIGHWATER_SEED` (replays a failure), `HIGHWATER_SCALE` (`ci` or `soak`), `HIGHWATER_BIN` (a binary built before),
+//! `HIGHWATER_KEEP=1` (leaves scratch directories).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::let_underscore_must_use,
+    reason = "this is test code: a broken expectation ends the test where it is seen"
+)]
+
+mod binary;
+mod cluster;
+mod exercised;
+mod highwater;
+mod load;
+mod postgres;
+mod scratch;
+mod seed;
+mod session;
+mod tools;
+mod user;
+
+pub use binary::highwater_binary;
+pub use cluster::{Cluster, ClusterBuilder};
+pub use exercised::{exercised, for_each_major};
+pub use highwater::{Finished, Highwater};
+pub use load::Load;
+pub use postgres::{MAJORS, Postgres, installed, newest, oldest};
+pub use scratch::Scratch;
+pub use seed::{Scale, Seed, scale};
+pub use session::Session;
+pub use tools::{TransactionLine, amcheck, checksums, controldata, transactions, waldump};
+pub use user::{command_as_server_user, give_to_server_user, is_root, server_user};

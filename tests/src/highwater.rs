@@ -1,0 +1,156 @@
+//! Running the binary as an administrator would: a configuration file, a command, an exit code, what it printed.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::binary::highwater_binary;
+use crate::cluster::Cluster;
+use crate::scratch::Scratch;
+use crate::user::command_as_server_user;
+
+/// A configuration file of one cluster, and the binary that reads it.
+#[derive(Debug)]
+pub struct Highwater {
+    config: PathBuf,
+    directory: PathBuf,
+    text: String,
+    /// Root itself runs the commands, where the tests are root's; otherwise the server user does.
+    as_root: bool,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The exit code; None if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    command: String,
+}
+
+impl Highwater {
+    /// A configuration `<name>.toml` for the cluster `main` that `cluster` is, without repositories yet.
+    pub fn new(scratch: &Scratch, name: &str, cluster: &Cluster) -> Self {
+        let connection = cluster.connection();
+        let text = format!(
+            "[cluster]\nname = \"main\"\ndata_dir = \"{}\"\nconnection = \"{connection}\"\n",
+            cluster.data().display()
+        );
+        let config = scratch.file(format!("{name}.toml"), &text);
+        Self { config, directory: scratch.path().to_owned(), text, as_root: false }
+    }
+
+    /// Adds a repository: a local directory of this name in the scratch directory, with its key beside it.
+    pub fn local_repository(self, name: &str) -> Self {
+        let url = format!("file://{}", self.directory.join(name).display());
+        let key = self.directory.join(format!("{name}.key"));
+        self.lines(&format!("\n[repository.{name}]\nurl = \"{url}\"\nkey_file = \"{}\"\n", key.display()))
+    }
+
+    /// Adds lines to the configuration.
+    pub fn lines(mut self, lines: &str) -> Self {
+        writeln!(self.text, "{lines}").unwrap();
+        std::fs::write(&self.config, &self.text).unwrap();
+        self
+    }
+
+    /// Commands run as root, where the tests are root's.
+    pub fn as_root(mut self) -> Self {
+        self.as_root = true;
+        self
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// What belongs into `archive_command`.
+    pub fn archive_command(&self) -> String {
+        format!("{} --config {} archive-push %p", highwater_binary().display(), self.config.display())
+    }
+
+    /// The command, ready to be changed and run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bare(arguments);
+        command.arg("--config").arg(&self.config);
+        command
+    }
+
+    /// The command without the configuration file.
+    pub fn bare(&self, arguments: &[&str]) -> Command {
+        let binary = highwater_binary();
+        let mut command = if self.as_root { Command::new(binary) } else { command_as_server_user(binary) };
+        for (name, _) in std::env::vars_os() {
+            // The harness's own variables are none of the binary's.
+            if name.to_string_lossy().starts_with("HIGHWATER") {
+                command.env_remove(name);
+            }
+        }
+        command.args(arguments).stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end, whatever that is.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        Finished::of(&mut self.command(arguments))
+    }
+
+    /// Runs a command that must succeed, and gives its standard output.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        self.run(arguments).success()
+    }
+
+    /// Runs a command with `--json` that must succeed, and gives what it said.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let output = self.ok(&arguments);
+        serde_json::from_str(&output).unwrap_or_else(|error| panic!("{arguments:?}: {error} in\n{output}"))
+    }
+
+    /// Runs a command that must fail with this exit code and these words on standard error, which it returns.
+    pub fn fails(&self, arguments: &[&str], code: i32, words: &[&str]) -> String {
+        self.run(arguments).failure(code, words)
+    }
+}
+
+impl Finished {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let Output { status, stdout, stderr } = output;
+        Self {
+            code: status.code(),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            command: format!("{command:?}"),
+        }
+    }
+
+    /// Standard output of a command that must have succeeded.
+    #[track_caller]
+    pub fn success(self) -> String {
+        assert_eq!(self.code, Some(0), "{self}");
+        self.stdout
+    }
+
+    /// Standard error of a command that must have failed so.
+    #[track_caller]
+    pub fn failure(self, code: i32, words: &[&str]) -> String {
+        assert_eq!(self.code, Some(code), "{self}");
+        for word in words {
+            assert!(self.stderr.contains(word), "standard error does not say {word:?}: {self}");
+        }
+        self.stderr
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { code, stdout, stderr, command } = self;
+        writeln!(f, "{command}\nended with {code:?}\nstandard output:\n{stdout}\nstandard error:\n{stderr}")
+    }
+}
