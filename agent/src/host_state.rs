@@ -1,1 +1,172 @@
-//! Which lineage this data directory writes.
+//! Which lineage this data directory writes: `<PGDATA>/highwater/lineage.json`.
+//!
+//! `init` and `adopt` write it. Backups leave the directory out and restores never bring it back, so a restored copy has none and
+//! cannot archive into the lineage of the cluster it was copied from (I1): `archive-push` fails until `adopt` has decided. The
+//! random writer id is what claims timelines; two data directories never share one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use highwater_archive::durable;
+use highwater_archive::seal::LineageId;
+use serde::{Deserialize, Serialize};
+
+use crate::report;
+
+/// The directory below PGDATA that is ours.
+pub const DIRECTORY: &str = "highwater";
+
+/// The file in it.
+const FILE: &str = "lineage.json";
+
+/// The longest file that is read, in bytes; a real one is below 4 KiB.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What this data directory writes, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostState {
+    /// The cluster's name in the repositories.
+    pub cluster: String,
+    /// The lineage it writes.
+    pub lineage: LineageId,
+    /// What each repository was when this was written, by its name in the configuration.
+    pub repositories: BTreeMap<String, PinnedRepository>,
+    /// `pg_control`'s system identifier.
+    #[serde(with = "decimal")]
+    pub system_identifier: u64,
+    /// Claims timelines: 32 hex digits, random, of this data directory alone.
+    pub writer: String,
+}
+
+/// What must not change about a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedRepository {
+    /// The repository's own random id.
+    pub id: String,
+    /// The fingerprint of the keyring's first generation (I8).
+    pub fingerprint: String,
+}
+
+impl HostState {
+    /// Reads the state of a data directory; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// A file that is there and cannot be read or understood.
+    pub fn read(data_dir: &Path) -> anyhow::Result<Option<Self>> {
+        use std::io::Read as _;
+        let path = path(data_dir);
+        let file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let mut text = String::new();
+        file.take(MAX_BYTES)
+            .read_to_string(&mut text)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let state = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        Ok(Some(state))
+    }
+
+    /// Reads the state, which a command needs.
+    ///
+    /// # Errors
+    ///
+    /// As [`HostState::read`]; and where there is none, with what to run.
+    pub fn require(data_dir: &Path) -> anyhow::Result<Self> {
+        Self::read(data_dir)?.ok_or_else(|| {
+            report::refused(
+                format!("{} belongs to no lineage", data_dir.display()),
+                "for a new cluster run: highwater init; for a restored copy that is to become the cluster: highwater adopt",
+            )
+        })
+    }
+
+    /// Writes the state durably, replacing an earlier one whole.
+    ///
+    /// # Errors
+    ///
+    /// The directory or file cannot be written, or not be given to the owner of the data directory.
+    pub fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
+        let directory = data_dir.join(DIRECTORY);
+        durable::create_dir_all_durable(&directory)?;
+        let mut text = serde_json::to_string_pretty(self).context("cannot write the host state")?;
+        text.push('\n');
+        let path = directory.join(FILE);
+        durable::replace(&path, &[text])?;
+        // Run by root, it must still be the server's user who reads it in archive_command.
+        give_to_owner(data_dir, &[&directory, &path])
+    }
+}
+
+/// The state's path.
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join(DIRECTORY).join(FILE)
+}
+
+/// A new writer id.
+///
+/// # Errors
+///
+/// The operating system gives no random bytes.
+pub fn new_writer() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
+    Ok(hex::encode(bytes))
+}
+
+/// Makes the owner of the data directory the owner of what root has written there.
+fn give_to_owner(data_dir: &Path, paths: &[&Path]) -> anyhow::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner =
+        std::fs::metadata(data_dir).with_context(|| format!("cannot look at {}", data_dir.display()))?;
+    for path in paths {
+        chown(path, Some(owner.uid()), Some(owner.gid()))
+            .with_context(|| format!("cannot give {} to the owner of the data directory", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A 64-bit number as decimal text, since JSON readers round above 2^53.
+mod decimal {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    /// I1: a directory without the file is not writable to any lineage, and says what to run.
+    #[test]
+    fn the_state_survives_and_its_absence_names_adopt() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = HostState::require(directory.path()).unwrap_err();
+        assert!(report::hint(&error).unwrap().contains("highwater adopt"));
+        let pinned = PinnedRepository { id: "aa".repeat(16), fingerprint: "bb".repeat(16) };
+        let state = HostState {
+            cluster: "main".to_owned(),
+            lineage: LineageId::from_bytes([7; 16]),
+            repositories: BTreeMap::from([("primary".to_owned(), pinned)]),
+            system_identifier: u64::MAX - 1,
+            writer: new_writer().unwrap(),
+        };
+        state.write(directory.path()).unwrap();
+        assert_eq!(HostState::read(directory.path()).unwrap().unwrap(), state);
+        durable::replace(&path(directory.path()), &["{"]).unwrap();
+        assert!(HostState::require(directory.path()).unwrap_err().to_string().contains("damaged"));
+    }
+}
