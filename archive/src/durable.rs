@@ -1,1 +1,194 @@
-//! Durable.
+//! The one door to durable changes of the local disk.
+//!
+//! A new file is written under a temporary name in its own directory, fsynced, published by an operation that cannot
+//! replace (`renameat2(RENAME_NOREPLACE)`, or `link` where the filesystem lacks that), and then the directory is fsynced,
+//! and so is each directory on the way whose own entry might still be in memory only: one that was made here, and also one
+//! that another writer made a moment ago (I3). State and configuration of this host, which have one writer, may be
+//! [`replace`]d. The file descriptor level of all this is in [`at`]; `clippy.toml` bans the raw calls elsewhere.
+//!
+//! A failed fsync is never repeated: the kernel reports a lost page once and then forgets it
+//! (PostgreSQL's `data_sync_retry`), so the file is given up and the caller writes anew.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+pub(crate) mod at;
+
+pub use at::Published;
+
+/// A failure to change the local disk durably.
+#[derive(Debug, thiserror::Error)]
+pub enum DurableError {
+    /// The operating system refused.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The filesystem can neither link nor rename without replacing.
+    #[error("cannot publish {}: the filesystem has neither hard links nor RENAME_NOREPLACE", path.display())]
+    NoAtomicPublish {
+        /// The file that was to be published.
+        path: PathBuf,
+    },
+    /// A path that names no file in a directory, such as `/` or one that ends in `..`.
+    #[error("{} does not name a file", path.display())]
+    NoFileName {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+}
+
+impl DurableError {
+    /// What a person can do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free space on this filesystem, or raise the quota".into())
+                }
+                io::ErrorKind::PermissionDenied => Some("run as the user that owns this directory".into()),
+                io::ErrorKind::ReadOnlyFilesystem => Some("the filesystem is mounted read-only".into()),
+                _ => None,
+            },
+            Self::NoAtomicPublish { .. } => {
+                Some("use another filesystem: ext4, XFS, Btrfs, ZFS or NFS".into())
+            }
+            Self::NoFileName { .. } => None,
+        }
+    }
+}
+
+/// Writes the chunks, in order, as the new file `path` with mode 0600. The directory must exist. Durable when it returns,
+/// for both answers: an existing file is fsynced, and so is its directory.
+///
+/// # Errors
+/// [`DurableError::Io`], [`DurableError::NoAtomicPublish`], [`DurableError::NoFileName`]; then no file `path` was made.
+pub fn write_new<C: AsRef<[u8]>>(path: &Path, chunks: &[C]) -> Result<Published, DurableError> {
+    let (directory, name) = split(path)?;
+    let fail = |operation| move |source| DurableError::Io { operation, path: path.to_owned(), source };
+    let directory = at::open_directory_path(directory).map_err(fail("open the directory of"))?;
+    let mut temp = at::Temp::create(&directory).map_err(fail("create a temporary file beside"))?;
+    temp.write(chunks).map_err(fail("write"))?;
+    match temp.publish(name).map_err(fail("publish"))? {
+        at::Publication::Done(published) => {
+            if published == Published::Exists {
+                at::fsync_file(&directory, name).map_err(fail("fsync"))?;
+            }
+            at::fsync(&directory, ".").map_err(fail("fsync the directory of"))?;
+            Ok(published)
+        }
+        at::Publication::Unsupported => Err(DurableError::NoAtomicPublish { path: path.to_owned() }),
+    }
+}
+
+/// Writes the chunks, in order, as the file `path` with mode 0600, in place of what was there: a reader sees the old file or
+/// the new one, whole. For local state that has one writer, never for a repository.
+///
+/// # Errors
+/// [`DurableError::Io`], [`DurableError::NoFileName`]; then the old file is untouched, unless only the last fsync failed.
+pub fn replace<C: AsRef<[u8]>>(path: &Path, chunks: &[C]) -> Result<(), DurableError> {
+    let (directory, name) = split(path)?;
+    let fail = |operation| move |source| DurableError::Io { operation, path: path.to_owned(), source };
+    let directory = at::open_directory_path(directory).map_err(fail("open the directory of"))?;
+    let mut temp = at::Temp::create(&directory).map_err(fail("create a temporary file beside"))?;
+    temp.write(chunks).map_err(fail("write"))?;
+    temp.replace(name).map_err(fail("replace"))?;
+    at::fsync(&directory, ".").map_err(fail("fsync the directory of"))
+}
+
+/// Makes `path` and all its missing parents with mode 0700 and fsyncs the parent of each, also where another process made
+/// the directory at the same moment.
+///
+/// # Errors
+/// [`DurableError::Io`] naming the directory that failed.
+pub fn create_dir_all_durable(path: &Path) -> Result<(), DurableError> {
+    let fail = |path: &Path, operation| {
+        let path = path.to_owned();
+        move |source| DurableError::Io { operation, path, source }
+    };
+    let absolute = std::path::absolute(path).map_err(fail(path, "resolve"))?;
+    let mut missing: Vec<&Path> = Vec::new();
+    let mut existing = absolute.as_path();
+    while !existing.is_dir() {
+        missing.push(existing);
+        match existing.parent() {
+            Some(parent) => existing = parent,
+            None => break,
+        }
+    }
+    // The deepest directory that stands may have been made by another process a moment ago, so its entry is synced too.
+    if let (Some(_), Some(parent)) = (missing.last(), existing.parent()) {
+        fsync_dir(parent)?;
+    }
+    for directory in missing.into_iter().rev() {
+        let (parent, name) = split(directory)?;
+        let parent = at::open_directory_path(parent).map_err(fail(directory, "open the parent of"))?;
+        at::make_directory(&parent, name).map_err(fail(directory, "create the directory"))?;
+        at::fsync(&parent, ".").map_err(fail(directory, "fsync the parent of"))?;
+    }
+    Ok(())
+}
+
+/// Makes the entries of the directory `path` durable.
+///
+/// # Errors
+/// [`DurableError::Io`].
+pub fn fsync_dir(path: &Path) -> Result<(), DurableError> {
+    let fail = |source| DurableError::Io { operation: "fsync the directory", path: path.to_owned(), source };
+    let directory = at::open_directory_path(path).map_err(fail)?;
+    at::fsync(&directory, ".").map_err(fail)
+}
+
+/// Makes the contents of the file `path` durable (its entry in the directory is [`fsync_dir`]'s).
+///
+/// # Errors
+/// [`DurableError::Io`].
+pub fn fsync_file(path: &Path) -> Result<(), DurableError> {
+    let file = fs::File::open(path);
+    file.and_then(|file| file.sync_all()).map_err(|source| DurableError::Io {
+        operation: "fsync",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Removes the file `path` durably; an absent one is success.
+///
+/// # Errors
+/// [`DurableError::Io`], [`DurableError::NoFileName`].
+pub fn remove(path: &Path) -> Result<(), DurableError> {
+    let (directory, name) = split(path)?;
+    let fail = |operation| move |source| DurableError::Io { operation, path: path.to_owned(), source };
+    let directory = at::open_directory_path(directory).map_err(fail("open the directory of"))?;
+    at::unlink(&directory, name).map_err(fail("remove"))?;
+    at::fsync(&directory, ".").map_err(fail("fsync the directory of"))
+}
+
+/// Removes from the directory `path` (not below it) the temporary files of writers that are gone: those whose process on
+/// this host is dead, and those older than an hour. Answers how many.
+///
+/// # Errors
+/// [`DurableError::Io`].
+pub fn sweep_leftovers(path: &Path) -> Result<usize, DurableError> {
+    let fail = |source| DurableError::Io { operation: "sweep leftovers from", path: path.to_owned(), source };
+    let directory = at::open_directory_path(path).map_err(fail)?;
+    at::sweep(&directory).map_err(fail)
+}
+
+/// The directory and the name of a file.
+fn split(path: &Path) -> Result<(&Path, &OsStr), DurableError> {
+    let no_name = || DurableError::NoFileName { path: path.to_owned() };
+    let name = path.file_name().ok_or_else(no_name)?;
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(no_name()),
+    };
+    Ok((directory, name))
+}

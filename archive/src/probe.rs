@@ -1,1 +1,111 @@
-//! Probe.
+//! Does the store keep its word on conditional creates?
+//!
+//! A store may ignore `If-None-Match` without saying so, and some do only under a race, so one put after another proves
+//! nothing (I4). The probe races [`RACERS`] creates of one name with different contents, for several rounds. The store
+//! passes when in each round exactly one racer was told [`Created::New`] and its content is what a reader gets.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use crate::store::{Created, Store, StoreError};
+
+/// How many creates of one name run at once.
+const RACERS: usize = 16;
+/// How many names are raced for.
+const ROUNDS: usize = 4;
+/// How long the clean-up waits before its second try at a name.
+const RETRY_DELETE_AFTER: Duration = Duration::from_millis(200);
+
+/// What the probe found out about a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionalCreate {
+    /// One writer of a name wins, all others are told so: names may be plain.
+    Honoured,
+    /// At least once several writers were told that they won, or the winner was overwritten: names must carry the content.
+    Ignored,
+}
+
+/// Races creates under `<prefix>/probe/` (`probe/` for the empty prefix) and removes what it wrote, whatever the outcome.
+///
+/// # Errors
+/// The first [`StoreError`] of a request: then nothing is known of the store.
+pub async fn probe_conditional_create(
+    store: &dyn Store,
+    prefix: &str,
+) -> Result<ConditionalCreate, StoreError> {
+    let directory = if prefix.is_empty() {
+        "probe".to_owned()
+    } else {
+        format!("{}/probe", prefix.trim_end_matches('/'))
+    };
+    let mut nonce = [0_u8; 16];
+    getrandom::fill(&mut nonce).map_err(|error| StoreError::Unavailable {
+        operation: "probe",
+        path: directory.clone(),
+        store: store.describe(),
+        reason: format!("the system has no random numbers: {error}"),
+    })?;
+    let nonce = hex::encode(nonce);
+    let paths: Vec<String> = (0..ROUNDS).map(|round| format!("{directory}/{nonce}.{round}")).collect();
+
+    let mut outcome = Ok(ConditionalCreate::Honoured);
+    for path in &paths {
+        outcome = race(store, path).await;
+        if !matches!(outcome, Ok(ConditionalCreate::Honoured)) {
+            break;
+        }
+    }
+    let cleaned = clean_up(store, &paths).await;
+    let outcome = outcome?;
+    cleaned?;
+    Ok(outcome)
+}
+
+/// One round: all racers create `path`, then one reads it.
+async fn race(store: &dyn Store, path: &str) -> Result<ConditionalCreate, StoreError> {
+    let answers = join_all((0..RACERS).map(|racer| {
+        let body = vec![Bytes::from(format!("racer {racer:02}\n"))];
+        async move { (racer, store.create(path, body).await) }
+    }))
+    .await;
+
+    let mut winners = Vec::new();
+    for (racer, answer) in answers {
+        match answer? {
+            Created::New => winners.push(racer),
+            Created::Exists => {}
+        }
+    }
+    let found = store.get(path).await?;
+    // No winner at all is what a lost reply to the real one looks like: it says nothing against the store.
+    let honoured = match winners.as_slice() {
+        [] => true,
+        [winner] => found == format!("racer {winner:02}\n"),
+        _ => false,
+    };
+    // A late create must be turned away too: some stores look only at writers that are under way.
+    let late = store.create(path, vec![Bytes::from_static(b"late\n")]).await?;
+    let kept = store.get(path).await? == found;
+    Ok(match late {
+        Created::Exists if honoured && kept => ConditionalCreate::Honoured,
+        Created::Exists | Created::New => ConditionalCreate::Ignored,
+    })
+}
+
+/// Deletes the probe's objects, each with a second try; the first failure that stays is reported.
+async fn clean_up(store: &dyn Store, paths: &[String]) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
+    for path in paths {
+        let mut deleted = store.delete(path).await;
+        if deleted.as_ref().is_err_and(|error| !error.is_permanent()) {
+            tokio::time::sleep(RETRY_DELETE_AFTER).await;
+            deleted = store.delete(path).await;
+        }
+        if outcome.is_ok() {
+            outcome = deleted;
+        }
+    }
+    outcome
+}

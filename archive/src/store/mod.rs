@@ -1,1 +1,148 @@
-//! Store.
+//! Where objects lie: one small trait, and the stores that keep it.
+//!
+//! A path is relative to the URL's prefix: components of `[A-Za-z0-9._-]` joined by `/` (see [`path::check`]). An object is
+//! written once and never changed; there is no update, no rename and no compare-and-swap, because nothing above may
+//! need one (I5). Every implementation passes the suite in `tests/tests/store_conformance.rs`.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+pub use secrecy::{ExposeSecret, SecretString};
+
+mod error;
+pub mod local;
+pub mod path;
+pub mod s3;
+
+pub use error::StoreError;
+
+/// The most that [`Store::get`] reads into memory, in bytes: twice the largest object of the format.
+pub const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;
+
+/// The largest chunk of [`Store::stream`], in bytes.
+pub const STREAM_CHUNK_BYTES: usize = 1 << 20;
+
+/// What we need from storage.
+#[async_trait]
+pub trait Store: Send + Sync + Debug + 'static {
+    /// Writes the chunks of `body`, in order, as the object `path`, unless it exists. Durable when it returns, for both
+    /// answers (I3). After [`Created::Exists`] the caller must compare: it may be its own earlier attempt.
+    async fn create(&self, path: &str, body: Vec<Bytes>) -> Result<Created, StoreError>;
+
+    /// The whole object, at most [`MAX_WHOLE_OBJECT_BYTES`]. [`StoreError::NotFound`] is proven absence, never an outage.
+    async fn get(&self, path: &str) -> Result<Bytes, StoreError>;
+
+    /// The bytes `range` of the object: fewer where the object ends within it, none where it ends before it.
+    async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
+
+    /// The whole object by one request, in chunks of at most [`STREAM_CHUNK_BYTES`].
+    async fn stream(&self, path: &str) -> Result<ObjectStream, StoreError>;
+
+    /// Size and time of the object, or `None` when it is proven absent.
+    async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError>;
+
+    /// All objects whose path begins with the *string* `prefix` and sorts bytewise after `after`, in that order. For a
+    /// directory end the prefix with `/`; the empty prefix is everything.
+    async fn list_from(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ListEntry>, StoreError>;
+
+    /// All objects whose path begins with the *string* `prefix`, sorted bytewise.
+    async fn list(&self, prefix: &str) -> Result<Vec<ListEntry>, StoreError> {
+        self.list_from(prefix, None).await
+    }
+
+    /// One level of the directory `directory` (with or without a closing `/`; empty is the root).
+    async fn list_dir(&self, directory: &str) -> Result<Listing, StoreError>;
+
+    /// Removes the object, durably. An absent one is success.
+    async fn delete(&self, path: &str) -> Result<(), StoreError>;
+
+    /// Removes what crashed writers left behind and no list shows; answers how many. Stores without such leftovers have none.
+    async fn sweep(&self) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    /// The URL, without secrets, for messages.
+    fn describe(&self) -> String;
+}
+
+/// The chunks of one object, each at most [`STREAM_CHUNK_BYTES`].
+pub type ObjectStream = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// The answer of [`Store::create`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "an existing object must be compared with what was to be written"]
+pub enum Created {
+    /// This call wrote the object.
+    New,
+    /// The object was already there, and is durable.
+    Exists,
+}
+
+/// What a store knows of an object without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock.
+    pub modified: Timestamp,
+}
+
+/// One object of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListEntry {
+    /// Path relative to the store's prefix.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock.
+    pub modified: Timestamp,
+}
+
+/// One level of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Objects directly in the directory, sorted bytewise.
+    pub objects: Vec<ListEntry>,
+    /// Full paths, without a closing `/`, of the directories that hold at least one object, sorted bytewise.
+    pub directories: Vec<String>,
+}
+
+/// All it takes to open a store. Options that do not apply to the URL's kind are ignored.
+#[derive(Debug, Clone, Default)]
+pub struct StoreSpec {
+    /// `file:///directory` or `s3://bucket/prefix`.
+    pub url: String,
+    /// S3: the service, as `https://host[:port]`; absent for Amazon's own.
+    pub endpoint: Option<String>,
+    /// S3: the region that requests are signed for; absent means `AWS_REGION`, then `us-east-1`.
+    pub region: Option<String>,
+    /// S3: the access key; absent means `AWS_ACCESS_KEY_ID`.
+    pub access_key_id: Option<SecretString>,
+    /// S3: its secret; absent means `AWS_SECRET_ACCESS_KEY`.
+    pub secret_access_key: Option<SecretString>,
+    /// S3: the token of temporary credentials; absent means `AWS_SESSION_TOKEN` where the keys come from the environment too.
+    pub session_token: Option<SecretString>,
+    /// S3: bucket in the path instead of the host name; absent means yes with an `endpoint`, no without.
+    pub path_style: Option<bool>,
+    /// S3: allow plain `http://` beyond the loopback interface.
+    pub allow_http: bool,
+}
+
+/// Opens the store that `spec` names. Nothing is asked of it and nothing written: a wrong bucket shows at the first use.
+///
+/// # Errors
+/// [`StoreError::InvalidUrl`], [`StoreError::UnsupportedScheme`], [`StoreError::MissingCredentials`].
+pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
+    let invalid = |reason: String| StoreError::InvalidUrl { url: spec.url.clone(), reason };
+    let url = url::Url::parse(&spec.url).map_err(|error| invalid(error.to_string()))?;
+    match url.scheme() {
+        "file" => Ok(Arc::new(local::LocalStore::from_url(&url)?)),
+        "s3" => Ok(Arc::new(s3::S3Store::open(&url, spec)?)),
+        scheme => Err(StoreError::UnsupportedScheme { url: spec.url.clone(), scheme: scheme.to_owned() }),
+    }
+}

@@ -1,0 +1,203 @@
+//! What can go wrong at a store: what failed, on what, and whether it is worth trying again.
+
+use std::io;
+
+/// A failure of a store. The message names the operation and the object; [`StoreError::hint`] says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The object is proven absent: the store itself answered, and said so.
+    #[error("{path}: not found in {store}")]
+    NotFound {
+        /// The object, relative to the store's prefix.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+    },
+    /// The root of the store (a directory, a bucket) is not there, so nothing can be said about any object in it.
+    #[error("{store}: {reason}")]
+    NoRoot {
+        /// The store, without secrets.
+        store: String,
+        /// What was looked for and not found.
+        reason: String,
+    },
+    /// A name that no store of ours may hold.
+    #[error("{path:?} is not a legal object name: {reason}")]
+    InvalidPath {
+        /// The name as it was given.
+        path: String,
+        /// The rule it breaks.
+        reason: &'static str,
+    },
+    /// A URL or one of the options beside it that cannot be used.
+    #[error("repository URL {url:?}: {reason}")]
+    InvalidUrl {
+        /// The URL as it was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A kind of store that this version does not speak.
+    #[error("repository URL {url:?}: stores of the kind {scheme:?} are not supported by this version")]
+    UnsupportedScheme {
+        /// The URL as it was given.
+        url: String,
+        /// The part before `://`.
+        scheme: String,
+    },
+    /// Credentials are missing before any request is made.
+    #[error("{store}: {reason}")]
+    MissingCredentials {
+        /// The store, without secrets.
+        store: String,
+        /// Which of them.
+        reason: String,
+    },
+    /// The filesystem can neither `link` nor rename without replacing, so two writers could overwrite each other (I3).
+    #[error("cannot publish {path} in {store}: the filesystem has neither hard links nor RENAME_NOREPLACE")]
+    NoAtomicPublish {
+        /// The object, relative to the store's root.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+    },
+    /// A symbolic link, or something that is neither file nor directory, stands where an object or directory should.
+    #[error("{path} in {store}: {reason}")]
+    NotAnObject {
+        /// The object, relative to the store's root.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+        /// What stands there.
+        reason: String,
+    },
+    /// No room is left: the filesystem, or a quota on it, is full.
+    #[error("cannot {operation} {path} in {store}: no space left ({source})")]
+    NoSpace {
+        /// What was being done.
+        operation: &'static str,
+        /// The object, relative to the store's root.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The store refused: permissions of files, or the policy of a bucket.
+    #[error("cannot {operation} {path} in {store}: permission denied ({reason})")]
+    PermissionDenied {
+        /// What was being done.
+        operation: &'static str,
+        /// The object, relative to the store's prefix.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+        /// What the store said.
+        reason: String,
+    },
+    /// Any other failure of the operating system.
+    #[error("cannot {operation} {path} in {store}: {source}")]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// The object, relative to the store's root.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The object is larger than what may be read into memory in one piece.
+    #[error("{path} in {store} is {size} bytes; at most {limit} are read in one piece")]
+    TooLarge {
+        /// The object, relative to the store's prefix.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The store could not be reached, or did not answer in time, or said that it is overloaded.
+    #[error("cannot {operation} {path} in {store}: {reason}")]
+    Unavailable {
+        /// What was being done.
+        operation: &'static str,
+        /// The object, relative to the store's prefix.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+        /// What happened, over all attempts.
+        reason: String,
+    },
+    /// The store answered, and its answer will not change by asking again.
+    #[error("cannot {operation} {path} in {store}: the store refused: {reason}")]
+    Refused {
+        /// What was being done.
+        operation: &'static str,
+        /// The object, relative to the store's prefix.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+        /// What the store said.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether asking again cannot help until a person changes something. Absence counts as permanent.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::NoRoot { .. }
+            | Self::InvalidPath { .. }
+            | Self::InvalidUrl { .. }
+            | Self::UnsupportedScheme { .. }
+            | Self::MissingCredentials { .. }
+            | Self::NoAtomicPublish { .. }
+            | Self::NotAnObject { .. }
+            | Self::PermissionDenied { .. }
+            | Self::TooLarge { .. }
+            | Self::Refused { .. } => true,
+            Self::NoSpace { .. } | Self::Io { .. } | Self::Unavailable { .. } => false,
+        }
+    }
+
+    /// Whether the store itself proved that the object is absent.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// What a person can do next, as one sentence; `None` where the message already says it all.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } | Self::TooLarge { .. } | Self::InvalidPath { .. } => None,
+            Self::NoRoot { .. } => {
+                Some("is the disk mounted, and the URL right? `highwater init` makes a new repository".into())
+            }
+            Self::InvalidUrl { .. } => {
+                Some("use file:///directory or s3://bucket/prefix, with endpoint and region as keys beside it".into())
+            }
+            Self::UnsupportedScheme { .. } => {
+                Some("use file:///directory, or s3:// through the store's S3-compatible endpoint".into())
+            }
+            Self::MissingCredentials { .. } => Some(
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or access_key_id and secret_access_key of the repository".into(),
+            ),
+            Self::NoAtomicPublish { .. } => Some(
+                "put the repository on another filesystem (ext4, XFS, Btrfs, ZFS, NFS), or in object storage".into(),
+            ),
+            Self::NotAnObject { .. } => {
+                Some("nothing but what Highwater wrote may stand inside a repository; move it away".into())
+            }
+            Self::NoSpace { .. } => Some("free space on the repository's filesystem, or raise the quota".into()),
+            Self::PermissionDenied { .. } => Some(
+                "run as the user that owns the repository, or let the credentials read, write and list this prefix".into(),
+            ),
+            Self::Io { .. } => Some("look at the kernel's log: the disk or the mount may be failing".into()),
+            Self::Unavailable { .. } => Some("check the endpoint, the network and the store's own health".into()),
+            Self::Refused { .. } => Some("check the region, the bucket and the endpoint of the repository".into()),
+        }
+    }
+}

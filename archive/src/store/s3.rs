@@ -1,0 +1,307 @@
+//! S3, and everything that speaks it.
+//!
+//! A create is one single put with `If-None-Match: *`; multipart has no conditional form and is never used (I21). Retries,
+//! signatures and connection pooling are `object_store`'s. Two things are ours: absence is believed only when the
+//! service names the *object* as missing, not the bucket (an archive that says "no such segment" because someone mistyped the
+//! bucket ends a recovery early); and lists take a string prefix, as the protocol does. Whether a service honours
+//! `If-None-Match` at all is asked by [`crate::probe`].
+
+use std::ops::Range;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::aws::AmazonS3;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
+
+use super::{
+    Created, ListEntry, Listing, MAX_WHOLE_OBJECT_BYTES, ObjectInfo, ObjectStream, STREAM_CHUNK_BYTES, Store,
+    StoreError, StoreSpec, path,
+};
+
+mod config;
+mod failure;
+
+use failure::Failure;
+
+/// How often a create is begun anew when the service reports a conflict and then has no such object.
+const CONFLICT_ATTEMPTS: u32 = 5;
+
+/// The wait after the first such conflict; it doubles.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A prefix of one bucket.
+#[derive(Debug)]
+pub struct S3Store {
+    client: AmazonS3,
+    /// What our paths are appended to: empty, or ending in `/`.
+    prefix: String,
+    name: String,
+}
+
+impl S3Store {
+    /// A store for `s3://bucket/prefix`, with the options beside it. Makes no request.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidUrl`], [`StoreError::MissingCredentials`].
+    pub fn open(url: &url::Url, spec: &StoreSpec) -> Result<Self, StoreError> {
+        let config::Opened { client, prefix, name } = config::open(url, spec)?;
+        Ok(Self { client, prefix, name })
+    }
+
+    /// The key of an object, without any escaping: our own names need none, and the URL's prefix was checked.
+    fn key(&self, path: &str) -> Result<Path, StoreError> {
+        path::check(path)?;
+        Path::parse(format!("{}{path}", self.prefix)).map_err(|_| StoreError::InvalidPath {
+            path: path.to_owned(),
+            reason: "the store cannot hold such a key",
+        })
+    }
+
+    fn fail(&self, operation: &'static str, path: &str, error: &object_store::Error) -> StoreError {
+        Failure::of(error).into_store_error(operation, path, &self.name)
+    }
+
+    fn absent(&self, path: &str) -> StoreError {
+        StoreError::NotFound { path: path.to_owned(), store: self.name.clone() }
+    }
+
+    /// One page after the other of a list, until the service has no more.
+    async fn pages(
+        &self,
+        prefix: &str,
+        delimiter: bool,
+        after: Option<&str>,
+    ) -> Result<(Vec<ObjectMeta>, Vec<Path>), StoreError> {
+        let full_prefix = format!("{}{prefix}", self.prefix);
+        let (mut objects, mut directories) = (Vec::new(), Vec::new());
+        let mut token: Option<String> = None;
+        loop {
+            let options = PaginatedListOptions {
+                // A start before the prefix lists nothing on Garage, and says nothing anywhere.
+                offset: after.filter(|after| *after >= prefix).map(|after| format!("{}{after}", self.prefix)),
+                delimiter: delimiter.then_some("/".into()),
+                page_token: token.clone(),
+                ..PaginatedListOptions::default()
+            };
+            let full_prefix = Some(full_prefix.as_str()).filter(|prefix| !prefix.is_empty());
+            let page = self.client.list_paginated(full_prefix, options).await;
+            let page = page.map_err(|error| self.list_failure(prefix, &error))?;
+            objects.extend(page.result.objects);
+            directories.extend(page.result.common_prefixes);
+            match page.page_token {
+                None => return Ok((objects, directories)),
+                Some(next) if token.as_ref() == Some(&next) => {
+                    return Err(StoreError::Refused {
+                        operation: "list",
+                        path: prefix.to_owned(),
+                        store: self.name.clone(),
+                        reason: "its list does not move on: two pages name the same next page".into(),
+                    });
+                }
+                Some(next) => token = Some(next),
+            }
+        }
+    }
+
+    /// A list has no object that could be missing: a 404 is about the bucket.
+    fn list_failure(&self, prefix: &str, error: &object_store::Error) -> StoreError {
+        match self.fail("list", prefix, error) {
+            StoreError::NotFound { .. } => {
+                StoreError::NoRoot { store: self.name.clone(), reason: "there is no such bucket".into() }
+            }
+            other => other,
+        }
+    }
+
+    fn entry(&self, meta: ObjectMeta) -> Option<ListEntry> {
+        let path = meta.location.as_ref().strip_prefix(&self.prefix)?.to_owned();
+        Some(ListEntry { path, size: meta.size, modified: timestamp(meta.last_modified.timestamp_millis()) })
+    }
+
+    async fn get_with(&self, path: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        let fail = |error| self.fail("read", path, &error);
+        let found = self.client.get_opts(&self.key(path)?, options).await.map_err(fail)?;
+        let expected = found.range.end.saturating_sub(found.range.start);
+        if expected > MAX_WHOLE_OBJECT_BYTES {
+            let size = found.meta.size;
+            return Err(StoreError::TooLarge {
+                path: path.to_owned(),
+                store: self.name.clone(),
+                size,
+                limit: MAX_WHOLE_OBJECT_BYTES,
+            });
+        }
+        let bytes = found.bytes().await.map_err(fail)?;
+        if bytes.len() as u64 == expected {
+            return Ok(bytes);
+        }
+        Err(StoreError::Unavailable {
+            operation: "read",
+            path: path.to_owned(),
+            store: self.name.clone(),
+            reason: format!("{} bytes came where {expected} were announced", bytes.len()),
+        })
+    }
+}
+
+#[async_trait]
+impl Store for S3Store {
+    async fn create(&self, path: &str, body: Vec<Bytes>) -> Result<Created, StoreError> {
+        let key = self.key(path)?;
+        let payload: PutPayload = body.into_iter().collect();
+        let mut pause = CONFLICT_PAUSE;
+        for attempt in 1.. {
+            let options = PutOptions::from(PutMode::Create);
+            let failure = match self.client.put_opts(&key, payload.clone(), options).await {
+                Ok(_) => return Ok(Created::New),
+                Err(error) => error,
+            };
+            let object_store::Error::AlreadyExists { .. } = failure else {
+                return Err(match self.fail("write", path, &failure) {
+                    // A put has no object that could be missing.
+                    StoreError::NotFound { .. } => StoreError::NoRoot {
+                        store: self.name.clone(),
+                        reason: "there is no such bucket".into(),
+                    },
+                    other => other,
+                });
+            };
+            // 412 says that the object is there. 409 says that another request was under way, which may have failed since.
+            if Failure::of(&failure).status == Some(412) || self.head(path).await?.is_some() {
+                return Ok(Created::Exists);
+            }
+            if attempt == CONFLICT_ATTEMPTS {
+                return Err(StoreError::Unavailable {
+                    operation: "write",
+                    path: path.to_owned(),
+                    store: self.name.clone(),
+                    reason: format!("it reported a conflict {attempt} times, yet has no such object"),
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Err(self.absent(path))
+    }
+
+    async fn get(&self, path: &str) -> Result<Bytes, StoreError> {
+        self.get_with(path, None).await
+    }
+
+    async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        if range.start >= range.end {
+            let found = self.head(path).await?;
+            return found.map(|_| Bytes::new()).ok_or_else(|| self.absent(path));
+        }
+        match self.get_with(path, Some(range)).await {
+            // 416: the object is there and ends before the range.
+            Err(StoreError::Refused { reason, .. }) if failure::is_range_past_end(&reason) => {
+                Ok(Bytes::new())
+            }
+            other => other,
+        }
+    }
+
+    async fn stream(&self, path: &str) -> Result<ObjectStream, StoreError> {
+        let found = self.client.get_opts(&self.key(path)?, GetOptions::default()).await;
+        let found = found.map_err(|error| self.fail("read", path, &error))?;
+        let (name, path) = (self.name.clone(), path.to_owned());
+        let chunks = found
+            .into_stream()
+            .map_err(move |error| Failure::of(&error).into_store_error("read", &path, &name));
+        Ok(chunks.map_ok(|chunk| stream::iter(pieces(chunk).map(Ok))).try_flatten().boxed())
+    }
+
+    async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        match self.client.head(&self.key(path)?).await {
+            Ok(meta) => Ok(Some(ObjectInfo {
+                size: meta.size,
+                modified: timestamp(meta.last_modified.timestamp_millis()),
+            })),
+            // The answer to HEAD has no body, and so cannot say whether the object or the bucket is missing.
+            Err(error @ object_store::Error::NotFound { .. }) => {
+                match self.get_with(path, Some(0..1)).await {
+                    Err(StoreError::NotFound { .. }) => Ok(None),
+                    Err(StoreError::NoRoot { store, reason }) => Err(StoreError::NoRoot { store, reason }),
+                    Err(other) if other.is_permanent() => Err(self.fail("look up", path, &error)),
+                    Err(other) => Err(other),
+                    // It appeared between the two questions.
+                    Ok(_) => self.client.head(&self.key(path)?).await.map_or_else(
+                        |error| Err(self.fail("look up", path, &error)),
+                        |meta| {
+                            Ok(Some(ObjectInfo {
+                                size: meta.size,
+                                modified: timestamp(meta.last_modified.timestamp_millis()),
+                            }))
+                        },
+                    ),
+                }
+            }
+            Err(error) => Err(self.fail("look up", path, &error)),
+        }
+    }
+
+    async fn list_from(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ListEntry>, StoreError> {
+        path::check_prefix(prefix)?;
+        if after.is_some_and(|after| after > prefix && !after.starts_with(prefix)) {
+            return Ok(Vec::new());
+        }
+        let (objects, _) = self.pages(prefix, false, after).await?;
+        let mut entries: Vec<ListEntry> = objects.into_iter().filter_map(|meta| self.entry(meta)).collect();
+        // A directory marker, or a service that ignores `start-after`, is no reason to answer what was not asked.
+        entries.retain(|entry| {
+            entry.path.starts_with(prefix) && after.is_none_or(|after| entry.path.as_str() > after)
+        });
+        entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        Ok(entries)
+    }
+
+    async fn list_dir(&self, directory: &str) -> Result<Listing, StoreError> {
+        path::check_prefix(directory)?;
+        let directory = directory.strip_suffix('/').unwrap_or(directory);
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let (objects, directories) = self.pages(&prefix, true, None).await?;
+        let mut objects: Vec<ListEntry> = objects.into_iter().filter_map(|meta| self.entry(meta)).collect();
+        objects.retain(|entry| entry.path.starts_with(&prefix));
+        objects.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        let below = |path: &Path| path.as_ref().strip_prefix(&self.prefix).map(str::to_owned);
+        let mut directories: Vec<String> = directories.iter().filter_map(below).collect();
+        directories.sort_unstable();
+        directories.dedup();
+        Ok(Listing { objects, directories })
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), StoreError> {
+        match self.client.delete(&self.key(path)?).await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.fail("delete", path, &error) {
+                StoreError::NotFound { .. } => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// Cuts a chunk to what a stream may yield, without copying.
+fn pieces(mut chunk: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let length = chunk.len().min(STREAM_CHUNK_BYTES);
+        (length > 0).then(|| chunk.split_to(length))
+    })
+}
+
+/// The store's time; what no calendar can show becomes the beginning of 1970.
+fn timestamp(milliseconds: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(milliseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
