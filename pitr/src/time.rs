@@ -79,8 +79,13 @@ impl FromStr for PgTime {
     type Err = TimeError;
 
     fn from_str(text: &str) -> Result<Self, TimeError> {
-        if let Some(micros) = text.strip_prefix("2000-01-01T00:00:00Z").and_then(|rest| rest.strip_suffix("us")) {
-            return micros.parse().map(Self).map_err(|_| TimeError::syntax(text, "the count of microseconds is not a number"));
+        if let Some(micros) =
+            text.strip_prefix("2000-01-01T00:00:00Z").and_then(|rest| rest.strip_suffix("us"))
+        {
+            return micros
+                .parse()
+                .map(Self)
+                .map_err(|_| TimeError::syntax(text, "the count of microseconds is not a number"));
         }
         parse_time(text, &TimeZone::UTC)
     }
@@ -186,7 +191,10 @@ pub fn parse_time(text: &str, host_zone: &TimeZone) -> Result<PgTime, TimeError>
     let parts = split(text)?;
     let timestamp = match (parts.offset, &parts.zone) {
         (None, None) => {
-            return Err(TimeError::NoZone { text: text.to_owned(), filled_in: with_zone(parts.civil, host_zone) });
+            return Err(TimeError::NoZone {
+                text: text.to_owned(),
+                filled_in: with_zone(parts.civil, host_zone),
+            });
         }
         (Some(offset), None) => at_offset(text, parts.civil, offset)?,
         (offset, Some(name)) => {
@@ -197,7 +205,10 @@ pub fn parse_time(text: &str, host_zone: &TimeZone) -> Result<PgTime, TimeError>
                     let timestamp = at_offset(text, parts.civil, offset)?;
                     let actual = zone.to_offset(timestamp);
                     if actual != offset {
-                        return Err(TimeError::OffsetConflict { text: text.to_owned(), actual: show_offset(actual) });
+                        return Err(TimeError::OffsetConflict {
+                            text: text.to_owned(),
+                            actual: show_offset(actual),
+                        });
                     }
                     timestamp
                 }
@@ -219,7 +230,8 @@ fn split(text: &str) -> Result<Parts, TimeError> {
     let trimmed = text.trim();
     let (rest, zone) = match trimmed.strip_suffix(']') {
         Some(open) => {
-            let (before, name) = open.split_once('[').ok_or_else(|| TimeError::syntax(text, "`]` without `[`"))?;
+            let (before, name) =
+                open.split_once('[').ok_or_else(|| TimeError::syntax(text, "`]` without `[`"))?;
             if name.is_empty() || name.starts_with(['+', '-', '!']) || name.contains(['[', ']', '=']) {
                 return Err(TimeError::syntax(text, format!("`[{name}]` is not the name of a zone")));
             }
@@ -318,7 +330,10 @@ impl Cursor<'_> {
         self.rest = rest;
         let (micros, finer) = digits.split_at_checked(6).unwrap_or((digits, ""));
         if finer.bytes().any(|digit| digit != b'0') {
-            return Err(TimeError::syntax(self.text, "PostgreSQL's times are no finer than a microsecond, six digits"));
+            return Err(TimeError::syntax(
+                self.text,
+                "PostgreSQL's times are no finer than a microsecond, six digits",
+            ));
         }
         let padded = format!("{micros:0<6}000");
         padded.parse().map_err(|_| TimeError::syntax(self.text, "the fraction is not a number"))
@@ -351,7 +366,10 @@ impl Cursor<'_> {
             seconds += minutes * 60 + last;
         }
         if !self.rest.is_empty() {
-            return Err(TimeError::syntax(self.text, format!("`{}` is left over after the offset", self.rest)));
+            return Err(TimeError::syntax(
+                self.text,
+                format!("`{}` is left over after the offset", self.rest),
+            ));
         }
         let too_large = || TimeError::syntax(self.text, "the offset is too large");
         // PostgreSQL's own limit: MAX_TZDISP_HOUR in `include/datatype/timestamp.h`.

@@ -69,7 +69,10 @@ fn a_named_zone_is_looked_up_and_must_agree_with_the_offset() {
             assert_eq!(at("2026-11-20 04:17:00[Europe/Berlin]"), "2026-11-20T03:17:00.000000Z");
             assert_eq!(at("2026-11-20 04:17:00+01[Europe/Berlin]"), "2026-11-20T03:17:00.000000Z");
             let conflict = parse_time("2026-11-20 04:17:00+02[Europe/Berlin]", &berlin()).unwrap_err();
-            assert!(matches!(conflict, TimeError::OffsetConflict { ref actual, .. } if actual == "+01:00"), "{conflict:?}");
+            assert!(
+                matches!(conflict, TimeError::OffsetConflict { ref actual, .. } if actual == "+01:00"),
+                "{conflict:?}"
+            );
         }
         Err(_) => {
             let unknown = parse_time("2026-11-20 04:17:00[Europe/Berlin]", &berlin()).unwrap_err();
@@ -119,7 +122,10 @@ fn postgres_epoch_and_literal() {
     let epoch = PgTime::from_postgres_micros(0);
     assert_eq!(epoch.to_string(), "2000-01-01T00:00:00.000000Z");
     assert_eq!(PgTime::from_unix_seconds(946_684_800), Some(epoch));
-    assert_eq!(epoch.checked_add_micros(1).unwrap().to_postgres_literal().unwrap(), "2000-01-01 00:00:00.000001+00");
+    assert_eq!(
+        epoch.checked_add_micros(1).unwrap().to_postgres_literal().unwrap(),
+        "2000-01-01 00:00:00.000001+00"
+    );
     assert_eq!(PgTime::from_unix_seconds(i64::MIN), None);
     assert_eq!(PgTime::from_postgres_micros(i64::MIN).to_postgres_literal(), None);
 }
