@@ -9,15 +9,6 @@
 //! Environment: `HIGHWATER_POSTGRES_DIR` (where installations lie), `HIGHWATER_POSTGRES_MAJORS` (such as `14,18`),
 //! `HIGHWATER_SEED` (replays a failure), `HIGHWATER_SCALE` (`ci` or `soak`), `HIGHWATER_BIN` (a binary built before),
 //! `HIGHWATER_KEEP=1` (leaves scratch directories).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    clippy::let_underscore_must_use,
-    reason = "this is test code: a broken expectation ends the test where it is seen"
-)]
 
 mod binary;
 mod cluster;

@@ -62,7 +62,7 @@ impl Seed {
     }
 
     /// The next 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.state;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -73,7 +73,7 @@ impl Seed {
     /// A number of the range, which must not be empty.
     pub fn within(&mut self, range: Range<u64>) -> u64 {
         assert!(!range.is_empty());
-        range.start + self.next() % (range.end - range.start)
+        range.start + self.bits() % (range.end - range.start)
     }
 
     /// One of the items, of which there must be one.
@@ -88,13 +88,13 @@ impl Seed {
 
     /// This many random bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| self.next().to_le_bytes());
+        let words = std::iter::repeat_with(|| self.bits().to_le_bytes());
         words.flatten().take(len).collect()
     }
 
     /// A stream of its own, for a thread of its own.
     pub fn split(&mut self) -> Self {
-        Self { seed: self.seed, state: self.next() }
+        Self { seed: self.seed, state: self.bits() }
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     fn one_seed_gives_one_stream() {
         let draw = |seed| {
             let mut seed = Seed::new(seed);
-            (seed.next(), seed.within(5..9), seed.bytes(11))
+            (seed.bits(), seed.within(5..9), seed.bytes(11))
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));

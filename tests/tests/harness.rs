@@ -1,11 +1,4 @@
 //! The harness itself, on every major: what the other tests take for granted.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 use highwater_tests::{
     Cluster, Load, Scratch, Seed, amcheck, checksums, controldata, for_each_major, transactions,
@@ -23,10 +16,11 @@ fn a_cluster_survives_a_kill_and_its_wal_tells_what_was_committed() {
 
         cluster.execute("create table t (xid xid8 default pg_current_xact_id())");
         let start = cluster.lsn();
+        // The abort is flushed by the commits that follow it.
+        cluster.execute("begin; insert into t default values; rollback");
         let load = Load::start(&cluster, 4, |_, _, session| session.execute("insert into t default values"));
         load.wait_for(50);
         load.stop();
-        cluster.execute("begin; insert into t default values; rollback");
 
         let rows = cluster.rows("select xid from t");
         let committed: Vec<u32> = rows.iter().map(|row| row[0].as_ref().unwrap().parse().unwrap()).collect();
@@ -89,8 +83,7 @@ fn a_warning_in_the_log_is_seen() {
     let scratch = Scratch::new();
     let cluster = Cluster::builder(highwater_tests::newest(), &scratch, "main").start();
     cluster.execute("do $$ begin raise warning 'unheard of'; end $$");
-    let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cluster.check_log()));
-    assert!(seen.is_err());
+    assert_eq!(cluster.unexpected().len(), 1);
     cluster.tolerate("unheard of");
     cluster.stop();
 }
@@ -101,7 +94,7 @@ fn a_split_seed_can_be_replayed() {
     let draw = || {
         let mut seed = Seed::new(3);
         let mut own = seed.split();
-        (seed.next(), own.next())
+        (seed.bits(), own.bits())
     };
     assert_eq!(draw(), draw());
     assert_ne!(draw().0, draw().1);

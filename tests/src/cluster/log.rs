@@ -23,11 +23,15 @@ impl Cluster {
         self.tolerated.lock().unwrap().push(text.to_owned());
     }
 
-    /// Fails the test if the log holds a line that nobody has announced.
-    pub fn check_log(&self) {
-        let log = self.log();
+    /// The lines of the log that are no good sign and that nobody has announced.
+    pub fn unexpected(&self) -> Vec<String> {
         let tolerated = self.tolerated.lock().unwrap();
-        let lines = unexpected(&log, self.strict, &tolerated);
+        unexpected(&self.log(), self.strict, &tolerated).into_iter().map(str::to_owned).collect()
+    }
+
+    /// Fails the test if there is such a line.
+    pub fn check_log(&self) {
+        let lines = self.unexpected();
         assert!(lines.is_empty(), "unexpected in {}:\n{}", self.log.display(), lines.join("\n"));
     }
 }

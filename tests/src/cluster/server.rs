@@ -70,6 +70,22 @@ impl Cluster {
         kill_process(pid, Signal::KILL).unwrap();
         // Its children see that it is gone and end; shared memory is in use until then.
         self.wait("the end of the killed server", || self.processes() == 0);
+        self.wait_until_reaped(pid);
+    }
+
+    /// Waits until the killed postmaster is no zombie any more: the next one would take its lock files for those of a live
+    /// server. In a container whose first process does not reap, it stays one, and the lock files have to go.
+    fn wait_until_reaped(&self, pid: Pid) {
+        let process = std::path::Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while process.exists() {
+            if Instant::now() > deadline {
+                let _ = std::fs::remove_file(self.data().join("postmaster.pid"));
+                let _ = std::fs::remove_file(self.socket().join(".s.PGSQL.5432.lock"));
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Promotes a standby, or a server paused at its target, and waits until it can be written to.
