@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::{SegmentName, WalSegmentSize};
+use highwater_pitr::time::PgTime;
 use highwater_pitr::timeline::TimelineId;
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +112,9 @@ pub struct WalRange {
     /// The segment that holds the last byte before `stop_lsn`.
     #[serde(with = "text")]
     pub last_segment: SegmentName,
+    /// The server's `clock_timestamp()`, read on the backup's session right before `pg_backup_stop` was called: everything
+    /// committed until then lies before `stop_lsn`, so the WAL up to there is known to reach this moment.
+    pub stop_time: PgTime,
 }
 
 /// The server that was copied.
