@@ -204,6 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn pages_of_real_servers_are_valid_at_their_block_only() {
+        for page in [
+            include_bytes!("../fixtures/page/14-block-3.bin"),
+            include_bytes!("../fixtures/page/18-block-3.bin"),
+        ] {
+            assert_eq!(verify_page(page, 3), PageState::Valid);
+            for block in [0, 2, 4, 131_075] {
+                assert!(matches!(verify_page(page, block), PageState::Bad { .. }), "block {block}");
+            }
+        }
+    }
+
+    #[test]
     fn a_wiped_header_is_not_a_new_page() {
         let mut page = noise(9, 8192);
         page[..24].fill(0);
