@@ -1,7 +1,5 @@
 //! The file list, written and read as a stream.
 
-use std::sync::Arc;
-
 use super::lines::{self, Decoded, FileLine};
 use super::order::OrderCheck;
 use super::parts::{PartsReader, PartsWriter, Stream};
@@ -16,7 +14,7 @@ pub struct FileListWriter {
 
 impl FileListWriter {
     /// A file list of `backup` whose extents are `extent_bytes` long.
-    pub fn new(lineage: Arc<Lineage>, backup: BackupId, extent_bytes: u32) -> FileListWriter {
+    pub fn new(lineage: Lineage, backup: BackupId, extent_bytes: u32) -> FileListWriter {
         FileListWriter {
             parts: PartsWriter::new(lineage, backup, Stream::Files),
             order: OrderCheck::new(extent_bytes),
@@ -47,7 +45,7 @@ pub struct FileListReader {
 
 impl FileListReader {
     /// The file list of the backup that `manifest` describes.
-    pub fn new(lineage: Arc<Lineage>, manifest: &Manifest) -> FileListReader {
+    pub fn new(lineage: Lineage, manifest: &Manifest) -> FileListReader {
         FileListReader {
             parts: PartsReader::new(lineage, manifest.file_list.clone()),
             order: OrderCheck::new(manifest.extent_bytes),

@@ -147,7 +147,7 @@ pub struct PostgresInfo {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlCopy {
     /// The file, 8,192 bytes, with the checkpoint made invalid and the CRC computed again, so that a copy without its
-    /// backup_label refuses to start. It differs from the file read in the three fields below and the CRC alone.
+    /// backup_label refuses to start. It differs from the file that was read in `checkPoint` and the CRC alone.
     #[serde(with = "text::base64")]
     pub bytes: Vec<u8>,
     /// Mode bits.

@@ -3,8 +3,6 @@
 //! Lines gather in one buffer. When it has reached [`PART_BYTES`] it is cut at the last line end, sealed whole (so its digest
 //! stands in its header, and in its name), stored, and used again. That bound is the memory limit of both sides.
 
-use std::sync::Arc;
-
 use super::{BackupId, ManifestError, Part};
 use crate::lineage::Lineage;
 use crate::seal::{Codec, ObjectKind};
@@ -34,7 +32,7 @@ impl Stream {
 
 /// Writes one stream.
 pub(super) struct PartsWriter {
-    lineage: Arc<Lineage>,
+    lineage: Lineage,
     backup: BackupId,
     stream: Stream,
     lines: Vec<u8>,
@@ -43,7 +41,7 @@ pub(super) struct PartsWriter {
 }
 
 impl PartsWriter {
-    pub fn new(lineage: Arc<Lineage>, backup: BackupId, stream: Stream) -> PartsWriter {
+    pub fn new(lineage: Lineage, backup: BackupId, stream: Stream) -> PartsWriter {
         PartsWriter { lineage, backup, stream, lines: Vec::new(), line_count: 0, parts: Vec::new() }
     }
 
@@ -82,7 +80,7 @@ impl PartsWriter {
 
 /// Reads one stream, line by line.
 pub(super) struct PartsReader {
-    lineage: Arc<Lineage>,
+    lineage: Lineage,
     parts: std::vec::IntoIter<Part>,
     path: String,
     lines: Vec<u8>,
@@ -91,7 +89,7 @@ pub(super) struct PartsReader {
 }
 
 impl PartsReader {
-    pub fn new(lineage: Arc<Lineage>, parts: Vec<Part>) -> PartsReader {
+    pub fn new(lineage: Lineage, parts: Vec<Part>) -> PartsReader {
         let parts = parts.into_iter();
         PartsReader { lineage, parts, path: String::new(), lines: Vec::new(), at: 0, line_number: 0 }
     }

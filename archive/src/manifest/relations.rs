@@ -4,8 +4,6 @@
 //! by file name. It was read from the catalogs while the backup ran, so it is a help for people and for choosing what to
 //! restore, never the base of a decision about bytes.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::parts::{PartsReader, PartsWriter, Stream};
@@ -47,7 +45,7 @@ pub struct RelationMapWriter(PartsWriter);
 
 impl RelationMapWriter {
     /// A relation map of `backup`.
-    pub fn new(lineage: Arc<Lineage>, backup: BackupId) -> RelationMapWriter {
+    pub fn new(lineage: Lineage, backup: BackupId) -> RelationMapWriter {
         RelationMapWriter(PartsWriter::new(lineage, backup, Stream::Relations))
     }
 
@@ -73,7 +71,7 @@ pub struct RelationMapReader(PartsReader);
 
 impl RelationMapReader {
     /// The relation map of the backup that `manifest` describes.
-    pub fn new(lineage: Arc<Lineage>, manifest: &Manifest) -> RelationMapReader {
+    pub fn new(lineage: Lineage, manifest: &Manifest) -> RelationMapReader {
         RelationMapReader(PartsReader::new(lineage, manifest.relation_map.clone()))
     }
 

@@ -18,7 +18,7 @@ use crate::manifest::BackupId;
 use crate::seal::SealError;
 
 /// A pack that has reached this many bytes is full.
-pub const PACK_BYTES: usize = 24 << 20;
+pub const PACK_BYTES: u64 = 24 << 20;
 
 /// A pack with this many frames is full.
 pub const PACK_FRAMES: u32 = 16_384;
@@ -29,7 +29,11 @@ pub const EXTENT_BYTES: u32 = 1 << 20;
 /// Capacity of a buffer in which no pack of extents of `extent_bytes` outgrows its allocation: the bytes at which it is full, one
 /// more frame that did not compress, and the frame index.
 pub const fn buffer_bytes(extent_bytes: u32) -> usize {
-    PACK_BYTES + extent_bytes as usize + (extent_bytes as usize >> 7) + PACK_FRAMES as usize * 8 + 4096
+    PACK_BYTES as usize
+        + extent_bytes as usize
+        + (extent_bytes as usize >> 7)
+        + PACK_FRAMES as usize * 8
+        + 4096
 }
 
 /// Path of the pack `number` of a backup below the lineage.
