@@ -1,1 +1,599 @@
-//! Repository.
+//! The repository: what it is, which clusters it holds, and the way to their keys.
+//!
+//! Everything needed is in the repository itself: from a blank host, the URL and the key are enough. Nothing here is ever
+//! changed once written, so two `init`s at once are safe: each object is created by one of them, and the other reads
+//! and uses what is there.
+//!
+//! The order of creation is `highwater.json`, `cluster.json`, keyring, lineage; a crash in between leaves a beginning
+//! that the next `init` completes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::keyring::{Keyring, KeyringError, MAX_WRAPPED_BYTES, Recipients, Unlock};
+use crate::lineage::{Lineage, LineageError, LineageRecord};
+use crate::names::{self, ClusterId, ClusterName, LineageId, RepositoryId, ShortDigest};
+pub use crate::racing::NameMode;
+use crate::racing::{self, Published, RaceError};
+use crate::store::{Store, StoreError};
+
+/// The reader version that this program implements.
+pub const READER: u32 = 1;
+
+/// The writer version that this program implements.
+pub const WRITER: u32 = 1;
+
+/// The extent length of a new repository, in bytes.
+pub const DEFAULT_EXTENT_BYTES: u32 = 1 << 20;
+
+/// The largest plain object that is read, in bytes.
+const MAX_PLAIN_BYTES: u64 = 64 << 10;
+
+/// The most generations of a keyring that are read.
+const MAX_GENERATIONS: u32 = 1000;
+
+/// `highwater.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryInfo {
+    /// Always `highwater`.
+    pub format: String,
+    /// Version of the format: 1.
+    pub version: u32,
+    /// The least reader version that reads it.
+    pub min_reader: u32,
+    /// The least writer version that may write it.
+    pub min_writer: u32,
+    /// Its id.
+    pub repository_id: RepositoryId,
+    /// How names that could race are written.
+    pub names: NameMode,
+    /// Length of an extent in bytes.
+    pub extent_bytes: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Program and version that made it.
+    pub created_by: String,
+}
+
+/// What a new repository is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateParams {
+    /// As the probe of conditional creates has found.
+    pub names: NameMode,
+    /// Length of an extent in bytes: a power of two of 64 KiB to 16 MiB; [`DEFAULT_EXTENT_BYTES`] as a rule.
+    pub extent_bytes: u32,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// `cluster.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterInfo {
+    /// Its name in this repository.
+    pub name: String,
+    /// Its id.
+    pub cluster_id: ClusterId,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What can go wrong with a repository or a cluster in it.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name that two writers raced for.
+    #[error(transparent)]
+    Race(RaceError),
+    /// The keyring.
+    #[error("cluster {cluster}: {source}")]
+    Keyring {
+        /// The cluster's name.
+        cluster: String,
+        /// What is wrong.
+        source: KeyringError,
+    },
+    /// A lineage.
+    #[error(transparent)]
+    Lineage(Box<LineageError>),
+    /// There is no repository at this URL.
+    #[error("{store}: no repository")]
+    NotARepository {
+        /// The URL, without secrets.
+        store: String,
+    },
+    /// A plain object is not what the format says.
+    #[error("{path} in {store}: {reason}")]
+    Malformed {
+        /// The object.
+        path: String,
+        /// The URL, without secrets.
+        store: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The repository needs a newer program.
+    #[error(
+        "{store}: {action} it needs {action_version} version {needed}; this program implements {implemented}"
+    )]
+    TooNew {
+        /// The URL, without secrets.
+        store: String,
+        /// `reading` or `writing`.
+        action: &'static str,
+        /// `reader` or `writer`.
+        action_version: &'static str,
+        /// The least version that may.
+        needed: u32,
+        /// This program's.
+        implemented: u32,
+    },
+    /// The text cannot name a cluster.
+    #[error(transparent)]
+    ClusterName(#[from] names::ClusterNameError),
+    /// No cluster has this name.
+    #[error("{store}: no cluster {cluster}")]
+    NoSuchCluster {
+        /// The name.
+        cluster: String,
+        /// The URL, without secrets.
+        store: String,
+    },
+    /// The keyring under this cluster's name belongs to another cluster.
+    #[error("cluster {cluster}: its keyring belongs to the cluster with the id {found}, not {expected}")]
+    ForeignKeyring {
+        /// The cluster's name.
+        cluster: String,
+        /// The id in `cluster.json`.
+        expected: ClusterId,
+        /// The id in the keyring.
+        found: ClusterId,
+    },
+    /// A parameter that the format does not allow.
+    #[error("{0}")]
+    Parameter(String),
+    /// The system gives no random bytes.
+    #[error("no random bytes for an id: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl From<RaceError> for RepositoryError {
+    fn from(error: RaceError) -> Self {
+        match error {
+            RaceError::Store(error) => Self::Store(error),
+            other => Self::Race(other),
+        }
+    }
+}
+
+impl From<LineageError> for RepositoryError {
+    fn from(error: LineageError) -> Self {
+        Self::Lineage(Box::new(error))
+    }
+}
+
+impl RepositoryError {
+    /// What a person can do next, as one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Race(error) => error.hint(),
+            Self::Keyring { source, .. } => source.hint(),
+            Self::Lineage(error) => error.hint(),
+            Self::NotARepository { .. } => Some("check the URL; `highwater init` makes a repository".into()),
+            Self::Malformed { .. } => Some(
+                "it was changed after it was written; take it from another copy of the repository".into(),
+            ),
+            Self::TooNew { .. } => Some("install a newer version of Highwater on this host".into()),
+            Self::NoSuchCluster { .. } => {
+                Some("`highwater list` names the clusters; `highwater init` adds one".into())
+            }
+            Self::ForeignKeyring { .. } => Some("do not write to it; compare with the recovery kit".into()),
+            Self::ClusterName(_) | Self::Parameter(_) | Self::Random(_) => None,
+        }
+    }
+
+    /// Whether the repository itself proved that what was asked for is not there.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::NotARepository { .. } | Self::NoSuchCluster { .. } => true,
+            Self::Store(error) => error.is_not_found(),
+            _ => false,
+        }
+    }
+}
+
+/// A repository that is open. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    store: Arc<dyn Store>,
+    info: Arc<RepositoryInfo>,
+}
+
+impl Repository {
+    /// Makes a repository, or opens the one that is there. True with a new one.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Parameter`], [`RepositoryError::Store`], and all of [`Repository::open`].
+    pub async fn create(
+        store: Arc<dyn Store>,
+        params: CreateParams,
+    ) -> Result<(Self, bool), RepositoryError> {
+        let extent = params.extent_bytes;
+        if !extent.is_power_of_two() || !(64 << 10..=16 << 20).contains(&extent) {
+            return Err(RepositoryError::Parameter(format!(
+                "extents of {extent} bytes: a power of two from 64 KiB to 16 MiB is needed"
+            )));
+        }
+        match Self::open(store.clone()).await {
+            Ok(present) => return Ok((present, false)),
+            Err(RepositoryError::NotARepository { .. }) => {}
+            // The directory itself is not there yet; creating the first object makes it, or says why not.
+            Err(RepositoryError::Store(StoreError::NoRoot { .. })) => {}
+            Err(other) => return Err(other),
+        }
+        let info = RepositoryInfo {
+            format: "highwater".into(),
+            version: 1,
+            min_reader: 1,
+            min_writer: 1,
+            repository_id: RepositoryId::random()?,
+            names: params.names,
+            extent_bytes: extent,
+            created_at: params.now,
+            created_by: concat!("highwater ", env!("CARGO_PKG_VERSION")).into(),
+        };
+        match create_plain(&*store, params.names, names::REPOSITORY, &info).await? {
+            Published::New => Ok((Self { store, info: Arc::new(info) }, true)),
+            Published::Exists(_) => Ok((Self::open(store).await?, false)),
+        }
+    }
+
+    /// Opens the repository that is there, for reading at least.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotARepository`], [`RepositoryError::TooNew`], [`RepositoryError::Malformed`],
+    /// [`RepositoryError::Store`].
+    pub async fn open(store: Arc<dyn Store>) -> Result<Self, RepositoryError> {
+        // Its name cannot be known from what it says: it lies under the plain name or, with `names: content`, the other.
+        let mut found = read_plain::<RepositoryInfo>(&*store, NameMode::Plain, names::REPOSITORY).await?;
+        if found.is_none() {
+            found = read_plain(&*store, NameMode::Content, names::REPOSITORY).await?;
+        }
+        let info = found.ok_or_else(|| RepositoryError::NotARepository { store: store.describe() })?;
+        let malformed = |reason: &str| RepositoryError::Malformed {
+            path: names::REPOSITORY.into(),
+            store: store.describe(),
+            reason: reason.into(),
+        };
+        if info.format != "highwater" {
+            return Err(malformed("it does not describe a repository of Highwater"));
+        }
+        if info.min_reader > READER {
+            return Err(too_new(&*store, "reading", "reader", info.min_reader, READER));
+        }
+        if info.extent_bytes == 0 || info.extent_bytes > 16 << 20 {
+            return Err(malformed("its extent length is not one"));
+        }
+        Ok(Self { store, info: Arc::new(info) })
+    }
+
+    /// What `highwater.json` says.
+    pub fn info(&self) -> &RepositoryInfo {
+        &self.info
+    }
+
+    /// Where it lies.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Refuses when the repository is one that this program must not write.
+    ///
+    /// # Errors
+    /// [`RepositoryError::TooNew`] names the version that is needed.
+    pub fn require_writer(&self) -> Result<(), RepositoryError> {
+        if self.info.min_writer > WRITER {
+            return Err(too_new(&*self.store, "writing", "writer", self.info.min_writer, WRITER));
+        }
+        Ok(())
+    }
+
+    /// The names of the clusters in it, sorted.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Store`].
+    pub async fn clusters(&self) -> Result<Vec<ClusterName>, RepositoryError> {
+        let listing = self.store.list_dir(names::CLUSTERS).await?;
+        let last = |path: &String| path.rsplit('/').next().and_then(|name| name.parse().ok());
+        Ok(listing.directories.iter().filter_map(last).collect())
+    }
+
+    /// A cluster as far as it can be seen without a key.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NoSuchCluster`], [`RepositoryError::Malformed`], [`RepositoryError::Store`].
+    pub async fn cluster(&self, name: &ClusterName) -> Result<LockedCluster, RepositoryError> {
+        let path = names::cluster_object(name);
+        let info: ClusterInfo = read_plain(&*self.store, self.info.names, &path).await?.ok_or_else(|| {
+            RepositoryError::NoSuchCluster { cluster: name.to_string(), store: self.store.describe() }
+        })?;
+        if info.name != name.as_str() {
+            return Err(RepositoryError::Malformed {
+                path,
+                store: self.store.describe(),
+                reason: format!(
+                    "it is of a cluster named {:?}",
+                    info.name.chars().take(80).collect::<String>()
+                ),
+            });
+        }
+        Ok(LockedCluster { repository: self.clone(), name: name.clone(), info })
+    }
+
+    /// Adds a cluster with a keyring of its own, or opens the one that is there. True when this call made its keyring.
+    ///
+    /// # Errors
+    /// [`RepositoryError::TooNew`], [`RepositoryError::Keyring`] (also when the cluster is there and `unlock` does not
+    /// open it), [`RepositoryError::Store`].
+    pub async fn create_cluster(
+        &self,
+        name: &ClusterName,
+        unlock: &Unlock,
+        recipients: &Recipients,
+        now: Timestamp,
+    ) -> Result<(Cluster, bool), RepositoryError> {
+        self.require_writer()?;
+        let info = ClusterInfo { name: name.to_string(), cluster_id: ClusterId::random()?, created_at: now };
+        // Whoever wins: from here on the object that is there counts.
+        let _published =
+            create_plain(&*self.store, self.info.names, &names::cluster_object(name), &info).await?;
+        let locked = self.cluster(name).await?;
+        if !locked.generations().await?.is_empty() {
+            return Ok((locked.unlock(unlock).await?, false));
+        }
+        let failed = |source| RepositoryError::Keyring { cluster: name.to_string(), source };
+        let keyring = Keyring::generate(locked.info.cluster_id, recipients, now).map_err(failed)?;
+        let wrapped = keyring.wrap(recipients).map_err(failed)?;
+        // Before it counts: a keyring that this key cannot open again would be a lock without a key.
+        Keyring::unwrap(&wrapped, unlock).map_err(failed)?;
+        let path = names::keyring_object(name, 1);
+        let published = publish_plain(&*self.store, self.info.names, &path, wrapped).await?;
+        Ok((locked.unlock(unlock).await?, published == Published::New))
+    }
+}
+
+/// A cluster whose keyring has not been opened.
+#[derive(Debug, Clone)]
+pub struct LockedCluster {
+    repository: Repository,
+    name: ClusterName,
+    info: ClusterInfo,
+}
+
+impl LockedCluster {
+    /// What `cluster.json` says.
+    pub fn info(&self) -> &ClusterInfo {
+        &self.info
+    }
+
+    /// Opens the keyring with `unlock`.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Keyring`], [`RepositoryError::ForeignKeyring`], [`RepositoryError::Store`].
+    pub async fn unlock(&self, unlock: &Unlock) -> Result<Cluster, RepositoryError> {
+        let generations = self.generations().await?;
+        let keys = Keyring::unwrap_chain(&generations, unlock)
+            .map_err(|source| RepositoryError::Keyring { cluster: self.name.to_string(), source })?;
+        if keys.cluster_id() != self.info.cluster_id {
+            return Err(RepositoryError::ForeignKeyring {
+                cluster: self.name.to_string(),
+                expected: self.info.cluster_id,
+                found: keys.cluster_id(),
+            });
+        }
+        let wrapped = generations.into_iter().next_back().unwrap_or_default();
+        Ok(Cluster {
+            repository: self.repository.clone(),
+            name: self.name.clone(),
+            id: self.info.cluster_id,
+            keys: Arc::new(keys),
+            wrapped_keyring: wrapped,
+        })
+    }
+
+    /// The wrapped generations of its keyring, from the first to the highest contiguous number.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Store`], [`RepositoryError::Malformed`] for one that is absurdly large.
+    pub async fn generations(&self) -> Result<Vec<Bytes>, RepositoryError> {
+        let (store, mode) = (&*self.repository.store, self.repository.info.names);
+        let mut generations = Vec::new();
+        for generation in 1..=MAX_GENERATIONS {
+            let path = names::keyring_object(&self.name, generation);
+            let Some(bytes) = read_bounded(store, mode, &path, MAX_WRAPPED_BYTES as u64).await? else {
+                break;
+            };
+            generations.push(bytes);
+        }
+        Ok(generations)
+    }
+}
+
+/// A cluster whose keys are open. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    repository: Repository,
+    name: ClusterName,
+    id: ClusterId,
+    keys: Arc<Keyring>,
+    wrapped_keyring: Bytes,
+}
+
+impl Cluster {
+    /// The repository that it lies in.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Its name in the repository.
+    pub fn name(&self) -> &ClusterName {
+        &self.name
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ClusterId {
+        self.id
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Arc<Keyring> {
+        &self.keys
+    }
+
+    /// The newest generation of the keyring as it is stored: what a recovery kit and a backup hold a copy of.
+    pub fn wrapped_keyring(&self) -> &Bytes {
+        &self.wrapped_keyring
+    }
+
+    /// Stores `next` as the generation after the current one, and answers the cluster with it.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Keyring`] when another generation with that number is there already: open the cluster again.
+    pub async fn append_generation(
+        &self,
+        next: Keyring,
+        recipients: &Recipients,
+    ) -> Result<Self, RepositoryError> {
+        self.repository.require_writer()?;
+        let failed = |source| RepositoryError::Keyring { cluster: self.name.to_string(), source };
+        let generation = next.generation();
+        if Some(generation) != self.keys.generation().checked_add(1) {
+            return Err(failed(KeyringError::Chain { generation, reason: "its number is not the next one" }));
+        }
+        let wrapped = next.wrap(recipients).map_err(failed)?;
+        let path = names::keyring_object(&self.name, generation);
+        let (store, mode) = (&*self.repository.store, self.repository.info.names);
+        match publish_plain(store, mode, &path, wrapped.clone()).await? {
+            Published::New => {}
+            Published::Exists(_) => {
+                let reason = "somebody else has stored one with this number";
+                return Err(failed(KeyringError::Chain { generation, reason }));
+            }
+        }
+        Ok(Self { keys: Arc::new(next), wrapped_keyring: wrapped.into(), ..self.clone() })
+    }
+
+    /// All lineages, oldest first.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Lineage`] when one cannot be opened, [`RepositoryError::Store`].
+    pub async fn lineages(&self) -> Result<Vec<Lineage>, RepositoryError> {
+        let listing = self.repository.store.list_dir(&names::cluster_dir(&self.name)).await?;
+        let mut lineages = Vec::new();
+        for directory in listing.directories {
+            let Some(id) = directory.rsplit('/').next().and_then(|name| name.parse::<LineageId>().ok())
+            else {
+                continue;
+            };
+            match self.lineage(id).await {
+                Ok(lineage) => lineages.push(lineage),
+                // Its record is the first thing written: without it nothing has begun, or all has been expired.
+                Err(RepositoryError::Lineage(error)) if error.is_not_found() => {}
+                Err(other) => return Err(other),
+            }
+        }
+        lineages.sort_by_key(|lineage| (lineage.record().created_at, lineage.record().lineage));
+        Ok(lineages)
+    }
+
+    /// The lineage with this id.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Lineage`], whose `is_not_found` is true when there is none.
+    pub async fn lineage(&self, id: LineageId) -> Result<Lineage, RepositoryError> {
+        Ok(Lineage::open(self, id).await?)
+    }
+
+    /// Begins a lineage (I1).
+    ///
+    /// # Errors
+    /// [`RepositoryError::TooNew`], [`RepositoryError::Lineage`].
+    pub async fn create_lineage(&self, record: LineageRecord) -> Result<Lineage, RepositoryError> {
+        self.repository.require_writer()?;
+        Ok(Lineage::create_new(self, record).await?)
+    }
+}
+
+fn too_new(
+    store: &dyn Store,
+    action: &'static str,
+    action_version: &'static str,
+    needed: u32,
+    implemented: u32,
+) -> RepositoryError {
+    RepositoryError::TooNew { store: store.describe(), action, action_version, needed, implemented }
+}
+
+/// Creates a plain JSON object under a name that could race.
+async fn create_plain<T: Serialize>(
+    store: &dyn Store,
+    mode: NameMode,
+    path: &str,
+    value: &T,
+) -> Result<Published, RepositoryError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| RepositoryError::Parameter(error.to_string()))?;
+    publish_plain(store, mode, path, bytes).await
+}
+
+/// Creates an object that is not sealed: its name carries the SHA-256, where names carry the content.
+async fn publish_plain(
+    store: &dyn Store,
+    mode: NameMode,
+    path: &str,
+    bytes: Vec<u8>,
+) -> Result<Published, RepositoryError> {
+    let hash: [u8; 32] = Sha256::digest(&bytes).into();
+    let short = ShortDigest::from_bytes(*hash.first_chunk().unwrap_or(&[0; 16]));
+    Ok(racing::publish(store, mode, path, &mode.name(path, short), vec![bytes.into()]).await?)
+}
+
+async fn read_plain<T: DeserializeOwned>(
+    store: &dyn Store,
+    mode: NameMode,
+    path: &str,
+) -> Result<Option<T>, RepositoryError> {
+    let Some(bytes) = read_bounded(store, mode, path, MAX_PLAIN_BYTES).await? else { return Ok(None) };
+    let value = serde_json::from_slice(&bytes).map_err(|error| RepositoryError::Malformed {
+        path: path.to_owned(),
+        store: store.describe(),
+        reason: format!("it is not the JSON that it should be: {error}"),
+    })?;
+    Ok(Some(value))
+}
+
+/// Reads an object of at most `limit` bytes; `None` when it is proven absent.
+async fn read_bounded(
+    store: &dyn Store,
+    mode: NameMode,
+    path: &str,
+    limit: u64,
+) -> Result<Option<Bytes>, RepositoryError> {
+    let Some(name) = racing::find(store, mode, path).await? else { return Ok(None) };
+    match store.get_range(&name, 0..limit + 1).await {
+        Ok(bytes) if bytes.len() as u64 > limit => Err(RepositoryError::Malformed {
+            path: name,
+            store: store.describe(),
+            reason: format!("it is longer than {limit} bytes"),
+        }),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,140 @@
+//! What can go wrong with a keyring.
+
+use std::path::PathBuf;
+
+use super::Fingerprint;
+
+/// A failure to make, wrap, unwrap or believe a keyring. No message holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// The file with the key cannot be read.
+    #[error("cannot read the key file {path}: {source}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Others than its owner may read the key file.
+    #[error("the key file {path} can be read by others (mode {mode:04o})")]
+    KeyFileOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// What the key file holds is neither an age identity nor a passphrase.
+    #[error("the key file {path}: {reason}")]
+    KeyFileContent {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The text is not a public key of age.
+    #[error("`{text}` is not an age public key (age1…)")]
+    Recipient {
+        /// The text, shortened.
+        text: String,
+    },
+    /// The identity is not one of age's X25519 identities.
+    #[error("the key is not a valid age identity (AGE-SECRET-KEY-1…)")]
+    Identity,
+    /// This key does not open this keyring.
+    #[error("the key does not open the keyring: {reason}")]
+    WrongKey {
+        /// What age says.
+        reason: String,
+    },
+    /// The bytes are not an age file, or a damaged one.
+    #[error("the wrapped keyring is damaged: {reason}")]
+    NotAge {
+        /// What age says.
+        reason: String,
+    },
+    /// The system could not encrypt.
+    #[error("cannot wrap the keyring: {reason}")]
+    Wrap {
+        /// What age says.
+        reason: String,
+    },
+    /// What was unwrapped is not a keyring.
+    #[error("the keyring is malformed: {reason}")]
+    Malformed {
+        /// Which rule it breaks.
+        reason: String,
+    },
+    /// The keyring's MAC does not match: it was changed, or made by someone without the keys.
+    #[error("the authentication of keyring generation {generation} failed")]
+    Mac {
+        /// The generation's number.
+        generation: u32,
+    },
+    /// A generation does not follow from the one before.
+    #[error("keyring generation {generation} does not follow from the one before: {reason}")]
+    Chain {
+        /// The generation's number.
+        generation: u32,
+        /// What differs.
+        reason: &'static str,
+    },
+    /// An identity key may not be replaced (I7).
+    #[error("keyring generation {generation} would replace the identity key")]
+    IdentityReplaced {
+        /// The generation's number.
+        generation: u32,
+    },
+    /// Not the keyring that this host has pinned.
+    #[error("the keyring's fingerprint is {found}, but this host has pinned {pinned}")]
+    Pin {
+        /// What the host remembers.
+        pinned: Fingerprint,
+        /// What the repository holds.
+        found: Fingerprint,
+    },
+    /// The repository holds no generation at all.
+    #[error("the cluster has no keyring")]
+    Empty,
+    /// All key ids are used up.
+    #[error("no key ids are left")]
+    Exhausted,
+    /// The system gives no random bytes.
+    #[error("no random bytes for a key: {reason}")]
+    Random {
+        /// The system's answer.
+        reason: String,
+    },
+    /// A key could not be derived.
+    #[error("cannot derive a key: {reason}")]
+    Derive {
+        /// What the library says.
+        reason: String,
+    },
+}
+
+impl KeyringError {
+    /// What a person can do next, as one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::KeyFile { .. } => Some("`key_file` names the file with the age identity or the passphrase".into()),
+            Self::KeyFileOpen { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::KeyFileContent { .. } | Self::Identity => {
+                Some("the file holds a line AGE-SECRET-KEY-1…, or a passphrase and nothing else".into())
+            }
+            Self::WrongKey { .. } => Some("is this the key of this cluster? the recovery kit says which one it is".into()),
+            Self::NotAge { .. } | Self::Malformed { .. } | Self::Mac { .. } | Self::Chain { .. } | Self::Empty => {
+                Some("the recovery kit and every backup hold a copy of the keyring".into())
+            }
+            Self::Pin { .. } => Some(
+                "compare with the recovery kit; if the kit has the pinned one, somebody has replaced the keyring in the storage"
+                    .into(),
+            ),
+            Self::Recipient { .. } => Some("age-keygen -y KEYFILE prints the public key".into()),
+            Self::Wrap { .. }
+            | Self::IdentityReplaced { .. }
+            | Self::Exhausted
+            | Self::Random { .. }
+            | Self::Derive { .. } => None,
+        }
+    }
+}
