@@ -8,6 +8,7 @@ mod backup;
 mod commands;
 mod config;
 mod context;
+mod demo;
 mod exit;
 mod host_state;
 mod pg;

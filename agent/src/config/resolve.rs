@@ -150,7 +150,7 @@ pub fn resolve(raw: &Raw, file: Option<PathBuf>, asked: Option<&str>) -> Result<
         cluster,
         repositories,
         required_repositories,
-        push_deadline: raw.get(&opt::WAL_PUSH_DEADLINE, "")?.unwrap_or(Duration::from_secs(60)),
+        push_deadline: raw.get(&opt::WAL_PUSH_DEADLINE, "")?.unwrap_or(Duration::from_secs(50)),
         connection: raw.get(&opt::CLUSTER_CONNECTION, "")?,
         data_dir: raw.get(&opt::CLUSTER_DATA_DIR, "")?,
     })
@@ -169,20 +169,22 @@ fn repository(raw: &Raw, name: &str, cluster: &str) -> Result<RepositoryConfig, 
                 .unwrap_or_else(|| Path::new(DIRECTORY).join(format!("{cluster}.key"))),
         ),
     };
-    let mut store = StoreSpec::new(url);
-    store.endpoint = raw.get(&opt::REPOSITORY_ENDPOINT, name)?;
-    store.region = raw.get(&opt::REPOSITORY_REGION, name)?;
-    store.path_style = raw.get(&opt::REPOSITORY_PATH_STYLE, name)?;
-    store.allow_http = raw.get(&opt::REPOSITORY_ALLOW_HTTP, name)?.unwrap_or(false);
-    store.access_key_id = raw.get(&opt::REPOSITORY_ACCESS_KEY_ID, name)?.map(Into::into);
-    store.secret_access_key = secret::fetch(
+    let secret_access_key = secret::fetch(
         &opt::REPOSITORY_SECRET.spec.key.replace('*', name),
         raw.get(&opt::REPOSITORY_SECRET, name)?,
         raw.get(&opt::REPOSITORY_SECRET_FILE, name)?,
         raw.get(&opt::REPOSITORY_SECRET_COMMAND, name)?,
-    )?
-    .map(Into::into);
-    store.session_token = raw.get(&opt::REPOSITORY_SESSION_TOKEN, name)?.map(Into::into);
+    )?;
+    let store = StoreSpec {
+        url,
+        endpoint: raw.get(&opt::REPOSITORY_ENDPOINT, name)?,
+        region: raw.get(&opt::REPOSITORY_REGION, name)?,
+        access_key_id: raw.get(&opt::REPOSITORY_ACCESS_KEY_ID, name)?.map(Into::into),
+        secret_access_key: secret_access_key.map(Into::into),
+        session_token: raw.get(&opt::REPOSITORY_SESSION_TOKEN, name)?.map(Into::into),
+        path_style: raw.get(&opt::REPOSITORY_PATH_STYLE, name)?,
+        allow_http: raw.get(&opt::REPOSITORY_ALLOW_HTTP, name)?.unwrap_or(false),
+    };
     Ok(RepositoryConfig {
         name: name.to_owned(),
         store,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_postgres::config::{Host, SslMode};
 
-use super::{PgError, passfile, postmaster};
+use super::{PgError, account, passfile, postmaster};
 
 /// Where libpq packages put the server's socket.
 const SOCKET_DIRS: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
@@ -157,20 +157,8 @@ fn login_of(config: &tokio_postgres::Config) -> (String, u16, String, String) {
         (None, None) => "localhost".to_owned(),
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
-    let user = config.get_user().map_or_else(operating_system_user, str::to_owned);
+    let user = config.get_user().map_or_else(|| account::own().name, str::to_owned);
     (host, port, config.get_dbname().unwrap_or("postgres").to_owned(), user)
-}
-
-/// The name tokio-postgres and libpq log on with where none is given.
-fn operating_system_user() -> String {
-    let uid = rustix::process::geteuid().as_raw().to_string();
-    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mut entries = accounts.lines().map(|line| line.split(':'));
-    let found = entries.find_map(|mut fields| {
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    found.unwrap_or(uid)
 }
 
 fn not_understood(reason: &str) -> PgError {

@@ -4,6 +4,7 @@
 //! [`passfile`] looks passwords up as libpq does, [`session`] connects, and [`settings`] reads what the server is set to.
 //! TLS is not there yet: `sslmode=require` and stricter are refused, never weakened.
 
+pub mod account;
 mod conninfo;
 mod error;
 mod passfile;
