@@ -23,6 +23,7 @@ pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "this is the door")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

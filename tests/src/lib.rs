@@ -12,10 +12,12 @@
 
 mod binary;
 mod cluster;
+pub mod conformance;
 mod exercised;
 mod highwater;
 mod load;
 mod postgres;
+pub mod s3;
 mod scratch;
 mod seed;
 mod session;

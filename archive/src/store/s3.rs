@@ -32,6 +32,9 @@ use failure::Failure;
 /// How often a create is begun anew when the service reports a conflict and then has no such object.
 const CONFLICT_ATTEMPTS: u32 = 5;
 
+/// The largest end of a range that services understand.
+const MAX_RANGE_END: u64 = i64::MAX as u64;
+
 /// The wait after the first such conflict; it doubles.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -125,7 +128,9 @@ impl S3Store {
     }
 
     async fn get_with(&self, path: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        // Services read the end as a signed number.
+        let range = range.map(|range| GetRange::Bounded(range.start..range.end.min(MAX_RANGE_END)));
+        let options = GetOptions { range, ..GetOptions::default() };
         let fail = |error| self.fail("read", path, &error);
         let found = self.client.get_opts(&self.key(path)?, options).await.map_err(fail)?;
         let expected = found.range.end.saturating_sub(found.range.start);
@@ -196,7 +201,7 @@ impl Store for S3Store {
     }
 
     async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        if range.start >= range.end {
+        if range.start >= range.end.min(MAX_RANGE_END) {
             let found = self.head(path).await?;
             return found.map(|_| Bytes::new()).ok_or_else(|| self.absent(path));
         }

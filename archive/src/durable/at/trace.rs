@@ -2,6 +2,7 @@
 //!
 //! Outside of this crate's unit tests nothing is recorded.
 
+#[cfg(not(test))]
 use std::ffi::OsStr;
 
 /// One change of the disk, noted after the system call returned success.

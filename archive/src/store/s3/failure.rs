@@ -33,7 +33,7 @@ impl Failure {
         }
         let status = between(&text, "status code: ", " ").and_then(|status| status.parse().ok());
         let code = between(&text, "<Code>", "</Code>").map(str::to_owned);
-        let status = status.or_else(|| match error {
+        let status = status.or(match error {
             object_store::Error::NotFound { .. } => Some(404),
             object_store::Error::PermissionDenied { .. } => Some(403),
             object_store::Error::Unauthenticated { .. } => Some(401),

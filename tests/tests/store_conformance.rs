@@ -1,0 +1,377 @@
+//! Every store keeps the same promises: the shared suite, then what is particular to each.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
+use highwater_archive::store::local::LocalStore;
+use highwater_archive::store::{self, Created, Store, StoreError, StoreSpec};
+use highwater_tests::conformance::conforms;
+use highwater_tests::s3::{Fault, Operation, Response, S3Server, When};
+
+/// I3, I4: a local directory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_local_directory_conforms() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let root = scratch.path().join("made/on/the/way");
+    let store = open(&format!("file://{}", root.display()));
+    // The root must exist before anything can be said about what is in it.
+    assert!(matches!(store.head("a").await, Err(StoreError::NoRoot { .. })));
+    assert_eq!(create(&*store, "first", "x").await, Created::New);
+    conforms(store).await;
+    assert_modes(&root);
+    assert_modes(&scratch.path().join("made"));
+    assert_no_leftovers(&root);
+}
+
+/// I4: an S3 service, at a prefix of its bucket and at the whole of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_s3_service_conforms() {
+    let server = S3Server::start();
+    conforms(server.store("at/a/prefix").expect("open")).await;
+    assert!(server.objects().keys().iter().all(|key| key.starts_with("at/a/prefix/")));
+    let whole = S3Server::start();
+    conforms(whole.store("").expect("open")).await;
+}
+
+fn open(url: &str) -> Arc<dyn Store> {
+    store::open(&StoreSpec { url: url.into(), ..StoreSpec::default() }).expect(url)
+}
+
+async fn create(store: &dyn Store, path: &str, content: &str) -> Created {
+    store.create(path, vec![Bytes::copy_from_slice(content.as_bytes())]).await.expect(path)
+}
+
+fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) {
+    visit(directory);
+    for entry in std::fs::read_dir(directory).expect("readable") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { walk(&path, visit) } else { visit(&path) }
+    }
+}
+
+/// I3: directories are 0700 and files 0600, and no file keeps a second name.
+fn assert_modes(root: &Path) {
+    walk(root, &mut |path| {
+        let metadata = path.metadata().expect("metadata");
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.permissions().mode() & 0o7777, expected, "{}", path.display());
+        assert!(metadata.is_dir() || metadata.nlink() == 1, "{}", path.display());
+    });
+}
+
+fn assert_no_leftovers(root: &Path) {
+    walk(root, &mut |path| {
+        assert!(!path.to_string_lossy().contains(".highwater-tmp."), "{}", path.display())
+    });
+}
+
+/// I3: what crashed writers left is never listed, and swept when the writer is gone: its process is dead, or an hour passed.
+#[tokio::test]
+async fn leftovers_are_invisible_and_swept() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let store = LocalStore::new(scratch.path());
+    assert_eq!(create(&store, "d/a", "a").await, Created::New);
+    let old = scratch.path().join("d/.highwater-tmp.00000000.1.aa");
+    let young = scratch.path().join("d/.highwater-tmp.00000000.1.bb");
+    for path in [&old, &young] {
+        std::fs::File::options().create_new(true).write(true).open(path).expect("a leftover");
+    }
+    let two_hours_ago = std::time::SystemTime::from(
+        jiff::Timestamp::from_second(young.metadata().expect("metadata").mtime() - 7200).expect("a time"),
+    );
+    std::fs::File::options().write(true).open(&old).expect("open").set_modified(two_hours_ago).expect("set");
+
+    let listed: Vec<String> =
+        store.list("").await.expect("list").into_iter().map(|entry| entry.path).collect();
+    assert_eq!(listed, ["d/a"]);
+    assert_eq!(store.list_dir("d").await.expect("list").objects.len(), 1);
+    assert_eq!(store.sweep().await.expect("sweep"), 1);
+    assert!(
+        !old.exists() && young.exists(),
+        "only the old one goes: the other's writer may live on another host"
+    );
+    // Another process that begins to write there sweeps too.
+    std::fs::File::options()
+        .write(true)
+        .open(&young)
+        .expect("open")
+        .set_modified(two_hours_ago)
+        .expect("set");
+    assert_eq!(create(&LocalStore::new(scratch.path()), "d/b", "b").await, Created::New);
+    assert!(!young.exists());
+}
+
+/// Neither a planted link nor a crafted tree leads out of the repository, nor hides an object from a list.
+#[tokio::test]
+async fn links_are_never_followed() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let outside = scratch.path().join("outside");
+    std::fs::create_dir(&outside).expect("a directory");
+    let secret = LocalStore::new(&outside);
+    assert_eq!(create(&secret, "secret", "s").await, Created::New);
+    let store = LocalStore::new(scratch.path().join("repository"));
+    assert_eq!(create(&store, "d/a", "a").await, Created::New);
+    std::os::unix::fs::symlink(&outside, scratch.path().join("repository/link")).expect("a link");
+    std::os::unix::fs::symlink(outside.join("secret"), scratch.path().join("repository/d/file"))
+        .expect("a link");
+
+    let refused = |answer: Result<(), StoreError>| {
+        assert!(matches!(&answer, Err(StoreError::NotAnObject { .. })), "{answer:?}");
+    };
+    refused(store.get("link/secret").await.map(|_| ()));
+    refused(store.get("d/file").await.map(|_| ()));
+    refused(store.create("link/new", vec![]).await.map(|_| ()));
+    refused(store.create("d/file", vec![]).await.map(|_| ()));
+    refused(store.delete("link/secret").await);
+    refused(store.list("d/").await.map(|_| ()));
+    refused(store.create("d/a/below-an-object", vec![]).await.map(|_| ()));
+    refused(store.get("d").await.map(|_| ()));
+    assert_eq!(secret.list("").await.expect("list").len(), 1);
+}
+
+/// Foreign files whose names no object can have do not disturb.
+#[tokio::test]
+async fn foreign_files_are_passed_over() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let store = LocalStore::new(scratch.path());
+    assert_eq!(create(&store, "a", "a").await, Created::New);
+    std::fs::create_dir(scratch.path().join("lost+found")).expect("a directory");
+    std::fs::File::options().create_new(true).write(true).open(scratch.path().join("a b~")).expect("a file");
+    assert_eq!(store.list("").await.expect("list").len(), 1);
+    assert!(store.list_dir("").await.expect("list").directories.is_empty());
+}
+
+/// A full filesystem is an error that names the object, and leaves nothing behind.
+#[tokio::test]
+async fn a_full_filesystem_is_named() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs"])
+        .arg(scratch.path())
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !mounted {
+        // Only root may mount; the error's path is held by the unit tests of the store either way.
+        eprintln!(
+            "a_full_filesystem_is_named: cannot mount a small filesystem as this user, nothing was tested"
+        );
+        return;
+    }
+    let store = LocalStore::new(scratch.path().join("repository"));
+    let answer = store.create("d/big", vec![Bytes::from(vec![1; 4 << 20])]).await;
+    let listed = store.list("").await;
+    assert_no_leftovers(scratch.path());
+    let small = store.create("d/small", vec![Bytes::from_static(b"fits")]).await;
+    let unmounted = std::process::Command::new("umount").arg(scratch.path()).status().expect("umount");
+    assert!(unmounted.success());
+    let error = answer.expect_err("it cannot fit");
+    assert!(matches!(error, StoreError::NoSpace { .. }) && error.to_string().contains("d/big"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("space")) && !error.is_permanent());
+    assert!(listed.expect("list").is_empty());
+    assert_eq!(small.expect("the space is free again"), Created::New);
+}
+
+/// I4: a service that ignores `If-None-Match` is found out, and the probe takes its objects away there too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_finds_a_store_that_ignores_conditions() {
+    let server = S3Server::start();
+    server.faults().ignore_conditions(true);
+    let store = server.store("p").expect("open");
+    assert_eq!(probe_conditional_create(&*store, "").await.expect("probe"), ConditionalCreate::Ignored);
+    assert_eq!(server.objects().keys(), Vec::<String>::new());
+}
+
+/// I14's ground: an outage, a missing bucket and refused credentials are never mistaken for absence.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_missing_object_is_absent() {
+    let server = S3Server::start();
+    let store = server.store("p").expect("open");
+    let elsewhere =
+        store::open(&StoreSpec { url: "s3://other-bucket/p".into(), ..server.spec("") }).expect("open");
+    for answer in [
+        elsewhere.get("a").await.map(|_| ()),
+        elsewhere.get_range("a", 0..1).await.map(|_| ()),
+        elsewhere.head("a").await.map(|_| ()),
+        elsewhere.list("a").await.map(|_| ()),
+        elsewhere.list_dir("a").await.map(|_| ()),
+        elsewhere.stream("a").await.map(|_| ()),
+        elsewhere.create("a", vec![]).await.map(|_| ()),
+    ] {
+        assert!(matches!(&answer, Err(StoreError::NoRoot { .. })), "{answer:?}");
+    }
+    let stranger = StoreSpec { secret_access_key: Some("wrong".to_owned().into()), ..server.spec("p") };
+    let answer = store::open(&stranger).expect("open").get("a").await;
+    let error = answer.expect_err("refused");
+    assert!(matches!(error, StoreError::PermissionDenied { .. }) && error.is_permanent(), "{error}");
+
+    server.faults().add(Fault::next(Operation::Get, Response::Status(400, "InvalidRequest")));
+    let error = store.get("a").await.expect_err("refused");
+    assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+    assert!(
+        error.to_string().contains("status 400, InvalidRequest: a fault that a test asked for"),
+        "{error}"
+    );
+    assert!(matches!(store.get("a").await, Err(StoreError::NotFound { .. })));
+}
+
+/// Passing failures are tried again: an overloaded service, a connection that ends without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn passing_failures_are_retried() {
+    let server = S3Server::start();
+    let store = server.store("p").expect("open");
+    server.faults().add(Fault { fail: 2, ..Fault::next(Operation::Put, Response::Status(503, "SlowDown")) });
+    assert_eq!(create(&*store, "a", "a").await, Created::New);
+    server.faults().add(Fault::next(Operation::Get, Response::Cut));
+    server.faults().add(Fault::next(Operation::List, Response::Status(500, "InternalError")));
+    assert_eq!(store.get("a").await.expect("get"), "a");
+    assert_eq!(store.list("").await.expect("list").len(), 1);
+    assert_eq!(server.faults().counts()[&Operation::Put], 3);
+}
+
+/// I4: a put whose reply is lost is `Exists` at the next try, so callers compare; a conflict that leaves no object is tried anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_reply_looks_like_an_existing_object() {
+    let server = S3Server::start();
+    let store = server.store("p").expect("open");
+    server.faults().add(Fault {
+        when: When::AfterEffect,
+        ..Fault::next(Operation::Put, Response::Status(503, "ServiceUnavailable"))
+    });
+    assert_eq!(create(&*store, "a", "a").await, Created::Exists);
+    assert_eq!(store.get("a").await.expect("get"), "a");
+    server.faults().add(Fault { key_contains: "/b".into(), ..Fault::next(Operation::Put, conflict()) });
+    assert_eq!(create(&*store, "b", "b").await, Created::New);
+}
+
+fn conflict() -> Response {
+    Response::Status(409, "ConditionalRequestConflict")
+}
+
+/// An object that is larger than what is read in one piece is refused before it is fetched, not after.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded_against_a_hostile_store() {
+    let server = S3Server::start();
+    let huge = Bytes::from(vec![0; (store::MAX_WHOLE_OBJECT_BYTES + 1) as usize]);
+    server.objects().put("p/huge", huge);
+    let store = server.store("p").expect("open");
+    assert!(matches!(store.get("huge").await, Err(StoreError::TooLarge { .. })));
+    assert_eq!(store.get_range("huge", 5..10).await.expect("range").len(), 5);
+
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = std::fs::File::options()
+        .create_new(true)
+        .write(true)
+        .open(scratch.path().join("huge"))
+        .expect("a file");
+    file.set_len(store::MAX_WHOLE_OBJECT_BYTES + 1).expect("a sparse file");
+    let local = LocalStore::new(scratch.path());
+    assert!(matches!(local.get("huge").await, Err(StoreError::TooLarge { .. })));
+    assert_eq!(local.get_range("huge", 5..10).await.expect("range").len(), 5);
+}
+
+/// What cannot be opened says so at once, with a hint, and without a secret in any message.
+#[test]
+fn bad_urls_and_options_are_refused() {
+    let spec = |url: &str| StoreSpec {
+        url: url.into(),
+        access_key_id: Some("AKIDAKID".to_owned().into()),
+        secret_access_key: Some("SECRETSECRET".to_owned().into()),
+        ..StoreSpec::default()
+    };
+    let refused = |spec: StoreSpec| {
+        let error = store::open(&spec).map(|store| store.describe()).expect_err(&spec.url);
+        assert!(error.hint().is_some() && error.is_permanent(), "{error}");
+        let text = format!("{error} {error:?} {:?}", spec.secret_access_key);
+        assert!(!text.contains("SECRETSECRET") && !text.contains("hunter2"), "{text}");
+        error
+    };
+    for url in ["gs://bucket/x", "az://container/x", "ftp://host/x"] {
+        assert!(matches!(refused(spec(url)), StoreError::UnsupportedScheme { .. }));
+    }
+    for url in [
+        "",
+        "relative/path",
+        "file:///",
+        "file:///a?b",
+        "file://host/a",
+        "s3:///prefix",
+        "s3://b/p?x=1",
+        "s3://b:80/p",
+    ] {
+        assert!(matches!(refused(spec(url)), StoreError::InvalidUrl { .. }), "{url}");
+    }
+    let named = StoreSpec { url: "s3://user:pw@bucket/x".into(), ..spec("") };
+    assert!(!refused(named).to_string().contains("pw@"));
+    for endpoint in [
+        "http://storage.example.com",
+        "ftp://127.0.0.1",
+        "https://user:hunter2@host",
+        "nonsense",
+        "https://h/?q=1",
+    ] {
+        refused(StoreSpec { endpoint: Some(endpoint.into()), ..spec("s3://bucket/x") });
+    }
+    for endpoint in
+        ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1", "https://storage.example.com"]
+    {
+        for path_style in [None, Some(false), Some(true)] {
+            let spec = StoreSpec { endpoint: Some(endpoint.into()), path_style, ..spec("s3://bucket/x/y/") };
+            if endpoint.contains("[::1]") || endpoint.contains("127.0.0.1") {
+                // An address cannot carry the bucket in front of it.
+                assert_eq!(
+                    store::open(&spec).is_ok(),
+                    path_style != Some(false),
+                    "{endpoint} {path_style:?}"
+                );
+            } else {
+                assert_eq!(store::open(&spec).expect(endpoint).describe(), "s3://bucket/x/y");
+            }
+        }
+    }
+    let told = StoreSpec {
+        endpoint: Some("http://storage.example.com".into()),
+        allow_http: true,
+        ..spec("s3://bucket/x")
+    };
+    assert!(store::open(&told).is_ok());
+    let half = StoreSpec { secret_access_key: None, ..spec("s3://bucket/x") };
+    assert!(matches!(refused(half), StoreError::MissingCredentials { .. }));
+}
+
+/// Requests cost money: each call makes the one request that it must.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_is_one_request() {
+    let server = S3Server::start();
+    let store = server.store("p").expect("open");
+    assert_eq!(create(&*store, "a", "a").await, Created::New);
+    assert_eq!(create(&*store, "a", "b").await, Created::Exists);
+    assert_eq!(store.get("a").await.expect("get"), "a");
+    assert_eq!(store.get_range("a", 0..1).await.expect("range"), "a");
+    assert_eq!(store.get_range("a", 7..9).await.expect("range past the end"), "");
+    assert_eq!(store.head("a").await.expect("head").map(|info| info.size), Some(1));
+    assert_eq!(store.list("").await.expect("list").len(), 1);
+    store.delete("a").await.expect("delete");
+    let counts: Vec<(Operation, usize)> = server.faults().counts().into_iter().collect();
+    assert_eq!(
+        counts,
+        [
+            (Operation::Put, 2),
+            (Operation::Get, 3),
+            (Operation::Head, 1),
+            (Operation::Delete, 1),
+            (Operation::List, 1)
+        ]
+    );
+    server.faults().set_latency(Duration::from_millis(50));
+    server.faults().forget_requests();
+    assert_eq!(store.head("a").await.expect("head"), None);
+    assert_eq!(
+        server.faults().requests().len(),
+        2,
+        "absence is asked for twice: HEAD cannot name what is missing"
+    );
+}
