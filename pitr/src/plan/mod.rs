@@ -17,7 +17,7 @@ mod stop;
 use serde::{Deserialize, Serialize};
 
 use crate::lsn::Lsn;
-use crate::segment::WalSegmentSize;
+use crate::segment::{SegmentName, WalSegmentSize};
 use crate::time::PgTime;
 use crate::timeline::{Ancestry, TimelineId};
 
@@ -68,6 +68,8 @@ pub struct Plan {
     pub backup: BackupPoint,
     /// The value for `recovery_target_timeline`.
     pub timeline: TimelineId,
+    /// The archive holds that timeline's history file.
+    pub has_history: bool,
     /// Which timeline's WAL is read where, on the way to `timeline`.
     pub ancestry: Ancestry,
     /// `wal_segment_size` of the cluster.
@@ -81,6 +83,28 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The value of `recovery_target_timeline`. PostgreSQL follows a number above 1 only when it finds its history file
+    /// (`validateRecoveryParameters`); a cluster whose archive begins later than its timeline has none, and is followed as
+    /// the backup's own timeline.
+    pub fn timeline_setting(&self) -> String {
+        if self.timeline == TimelineId::FIRST || self.has_history || self.timeline != self.backup.timeline {
+            self.timeline.to_string()
+        } else {
+            "current".to_owned()
+        }
+    }
+
+    /// The name of the last segment that recovery reads.
+    pub fn last_segment_name(&self) -> SegmentName {
+        self.segment_name(self.stop.last_segment)
+    }
+
+    /// The name under which recovery asks for segment `number` first.
+    pub fn segment_name(&self, number: u64) -> SegmentName {
+        let timeline = self.ancestry.timeline_for_segment(number, self.segment_size).unwrap_or(self.timeline);
+        SegmentName::from_number(timeline, number, self.segment_size)
+    }
+
     /// WAL to replay, in bytes.
     pub fn wal_bytes(&self) -> u64 {
         self.stop.end.checked_sub(self.backup.start).unwrap_or(0)

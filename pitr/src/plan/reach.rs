@@ -83,6 +83,18 @@ pub struct Gap {
     pub segments: u64,
 }
 
+impl Gap {
+    /// The segments `first` to `last`, by the names that recovery asks for along `ancestry`. `None` when that is no stretch.
+    pub fn between(ancestry: &Ancestry, size: WalSegmentSize, first: u64, last: u64) -> Option<Self> {
+        let name = |number| {
+            let timeline = ancestry.timeline_for_segment(number, size)?;
+            Some(SegmentName::from_number(timeline, number, size))
+        };
+        let segments = last.checked_sub(first)?.saturating_add(1);
+        Some(Self { first: name(first)?, last: name(last)?, segments })
+    }
+}
+
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.segments {
@@ -107,14 +119,8 @@ impl Reach {
     pub fn along(ancestry: &Ancestry, held: &Held, size: WalSegmentSize, first: u64) -> Self {
         let stretches = Stretches::new(ancestry, held, size);
         let end = stretches.first_missing(first);
-        let gap = stretches.first_present(end).and_then(|next| {
-            let name = |number| {
-                ancestry
-                    .timeline_for_segment(number, size)
-                    .map(|tli| SegmentName::from_number(tli, number, size))
-            };
-            Some(Gap { first: name(end)?, last: name(next - 1)?, segments: next - end })
-        });
+        let next = stretches.first_present(end);
+        let gap = next.and_then(|next| Gap::between(ancestry, size, end, next.saturating_sub(1)));
         Self { segments: first..end, gap }
     }
 
