@@ -1,0 +1,230 @@
+//! From a target to a plan: reads indexes in WAL order, and lets `highwater_pitr::plan` decide.
+//!
+//! One pass for each backup that could serve, newest first. A transaction or a restore point that the newest backup's WAL does
+//! not hold is looked for in front of it, from the next older backup on, and there only up to where the pass before began.
+
+use futures::StreamExt;
+use highwater_pitr::plan::{
+    BackupPoint, Gap, Plan, Reach, Refusal, RefusalReason, ScanEnd, Step, Stop, TargetScan, Window,
+    candidates, choose_timeline,
+};
+use highwater_pitr::segment::SegmentName;
+use highwater_pitr::target::RecoveryTarget;
+use highwater_pitr::timeline::{Ancestry, TimelineId};
+
+use super::ground::{Ground, IndexSource, Indexed, indexes};
+use super::windows::windows_along;
+use super::{Catalog, CatalogError};
+use crate::lineage::Lineage;
+use crate::manifest::BackupId;
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The target cannot be reached; nothing was written.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// The archive could not be asked.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl ResolveError {
+    /// What a person may do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(refusal) => refusal.hint(),
+            Self::Catalog(error) => error.hint(),
+        }
+    }
+}
+
+/// Finds out how `target` is reached: by which backup, on which timeline, through which WAL, and where recovery stops.
+///
+/// `timeline` follows that timeline instead of the newest that can be reached; `backup` begins with that backup instead of the
+/// newest that can serve. Nothing is written anywhere.
+///
+/// # Errors
+///
+/// [`ResolveError::Refused`] with the reason and with the window that can be reached, when the archive does not hold what
+/// the target needs; [`ResolveError::Catalog`] when the archive could not be asked.
+pub async fn resolve(
+    lineage: &Lineage,
+    catalog: &Catalog,
+    target: &RecoveryTarget,
+    timeline: Option<TimelineId>,
+    backup: Option<&BackupId>,
+) -> Result<Plan, ResolveError> {
+    let source = super::load::LineageIndexes::new(lineage);
+    resolve_on(catalog.ground(), &source, target, timeline, backup.map(BackupId::as_str)).await
+}
+
+pub(super) async fn resolve_on(
+    ground: &Ground,
+    source: &dyn IndexSource,
+    target: &RecoveryTarget,
+    timeline: Option<TimelineId>,
+    backup: Option<&str>,
+) -> Result<Plan, ResolveError> {
+    let points: Vec<&BackupPoint> = ground.points.iter().collect();
+    let eligible: Vec<&BackupPoint> =
+        points.iter().copied().filter(|point| backup.is_none_or(|id| point.id == id)).collect();
+    if let (Some(id), true) = (backup, eligible.is_empty()) {
+        return Err(
+            refuse(ground, source, target, None, RefusalReason::UnknownBackup { id: id.to_owned() }).await?
+        );
+    }
+    let chosen = match choose_timeline(target, timeline, &ground.ways, &eligible, &ground.held, ground.size) {
+        Ok(chosen) => chosen,
+        Err(why) => return Err(refuse(ground, source, target, None, why).await?),
+    };
+    let ancestry = &chosen.way.ancestry;
+    let usable = match candidates(target, &points, ancestry, backup) {
+        Ok(usable) => usable,
+        Err(why) => return Err(refuse(ground, source, target, Some(ancestry), why).await?),
+    };
+
+    let mut why = None;
+    let mut seen_from = None;
+    for candidate in usable {
+        match scan(ground, source, target, ancestry, candidate, seen_from).await? {
+            Scanned::Stop(stop) => {
+                let mut notes = chosen.notes;
+                if let (RecoveryTarget::Time { time, .. }, Stop::Lsn { lsn, .. }) = (target, &stop.stop) {
+                    notes.push(format!(
+                        "the archive holds nothing later than {time}; recovery stops at the last WAL record it holds, at LSN {lsn}"
+                    ));
+                }
+                return Ok(Plan {
+                    backup: candidate.clone(),
+                    timeline: chosen.way.timeline,
+                    has_history: chosen.way.has_history,
+                    ancestry: ancestry.clone(),
+                    segment_size: ground.size,
+                    first_segment: candidate.first_segment(ground.size),
+                    stop,
+                    notes,
+                });
+            }
+            Scanned::BeforeBackup => {
+                seen_from = None;
+                why = Some(RefusalReason::BeforeFirstBackup {
+                    first: candidate.stop_time,
+                    first_lsn: candidate.stop,
+                });
+            }
+            Scanned::NotFound(not_found) => {
+                seen_from = Some(candidate.first_segment(ground.size));
+                why = Some(not_found);
+            }
+            Scanned::Refused(refused) => {
+                why = Some(refused);
+                break;
+            }
+        }
+    }
+    let why = why.unwrap_or(RefusalReason::NoBackup);
+    Err(refuse(ground, source, target, Some(ancestry), why).await?)
+}
+
+/// What one pass came to.
+enum Scanned {
+    Stop(highwater_pitr::plan::StopPoint),
+    BeforeBackup,
+    NotFound(RefusalReason),
+    Refused(RefusalReason),
+}
+
+/// One pass, from `candidate` on. `seen_from`: segments behind that one have been looked through in vain.
+async fn scan(
+    ground: &Ground,
+    source: &dyn IndexSource,
+    target: &RecoveryTarget,
+    ancestry: &Ancestry,
+    candidate: &BackupPoint,
+    seen_from: Option<u64>,
+) -> Result<Scanned, CatalogError> {
+    let size = ground.size;
+    let reach = Reach::along(ancestry, &ground.held, size, candidate.first_segment(size));
+    let needed = candidate.last_segment(size);
+    if !reach.segments.contains(&needed) {
+        let gap = reach.gap.or_else(|| Gap::between(ancestry, size, reach.segments.end, needed));
+        return Ok(Scanned::Refused(match gap {
+            Some(gap) => RefusalReason::MissingWal { gap },
+            None => RefusalReason::PastEnd,
+        }));
+    }
+    let end = seen_from.map_or(reach.segments.end, |seen| reach.segments.end.min(seen.max(needed) + 1));
+    let witnesses = ground.points.iter().filter(|point| point.is_on(ancestry));
+    let mut scan = TargetScan::new(target, candidate, witnesses, size);
+    let mut stream = indexes(source, ancestry, size, reach.segments.start..end);
+    while let Some(read) = stream.next().await {
+        let (name, indexed) = read?;
+        let index = match indexed {
+            Indexed::Index(index) => index,
+            Indexed::Hole(reason) => return Ok(broken(name, &reason)),
+        };
+        match scan.push(&index) {
+            Ok(Step::More) => {}
+            Ok(Step::Done) => break,
+            Err(hole) => return Ok(Scanned::Refused(RefusalReason::BrokenWal { what: hole.to_string() })),
+        }
+    }
+    let missing_or = |otherwise| match reach.gap {
+        Some(gap) => RefusalReason::MissingWal { gap },
+        None => otherwise,
+    };
+    Ok(match (scan.finish(), target) {
+        // The very newest was asked for, and there is WAL behind a hole: where this leads is not the newest.
+        (ScanEnd::Stop(_), RecoveryTarget::Latest) if reach.gap.is_some() => {
+            Scanned::Refused(missing_or(RefusalReason::PastEnd))
+        }
+        (ScanEnd::Stop(stop), _) => Scanned::Stop(stop),
+        (ScanEnd::BeforeBackup, _) => Scanned::BeforeBackup,
+        (ScanEnd::NotFound, RecoveryTarget::RestorePoint { name }) => {
+            Scanned::NotFound(missing_or(RefusalReason::UnknownRestorePoint { name: name.clone() }))
+        }
+        (ScanEnd::NotFound, RecoveryTarget::Xid { xid, .. }) => {
+            Scanned::NotFound(missing_or(RefusalReason::UnknownXid { xid: *xid }))
+        }
+        (ScanEnd::NotFound | ScanEnd::PastEnd, _) => Scanned::Refused(missing_or(RefusalReason::PastEnd)),
+        (ScanEnd::Incomplete, _) => Scanned::Refused(RefusalReason::BrokenWal {
+            what: format!("it stops before the end of backup {}, LSN {}", candidate.id, candidate.stop),
+        }),
+    })
+}
+
+fn broken(segment: SegmentName, reason: &str) -> Scanned {
+    Scanned::Refused(RefusalReason::BrokenWal { what: format!("segment {segment}: {reason}") })
+}
+
+/// A refusal with the window that lies nearest to what was asked for: on the way chosen, else on any.
+async fn refuse(
+    ground: &Ground,
+    source: &dyn IndexSource,
+    target: &RecoveryTarget,
+    ancestry: Option<&Ancestry>,
+    why: RefusalReason,
+) -> Result<ResolveError, CatalogError> {
+    let ways = ground.ways.iter().filter(|way| ancestry.is_none_or(|ancestry| way.ancestry == *ancestry));
+    let mut all = Vec::new();
+    for way in ways {
+        all.extend(windows_along(ground, source, way).await?.into_iter().map(|reachable| reachable.window));
+    }
+    let window = nearest(target, all);
+    Ok(ResolveError::Refused(Box::new(Refusal { target: target.to_string(), why, window })))
+}
+
+/// The newest window that begins at or before the target; with none, the first of all.
+fn nearest(target: &RecoveryTarget, mut all: Vec<Window>) -> Option<Window> {
+    all.sort_by_key(|window| (window.timeline, window.from_lsn));
+    let begins_before = |window: &&Window| match target {
+        RecoveryTarget::Time { time, .. } => window.from <= *time,
+        RecoveryTarget::Lsn { lsn, .. } => window.from_lsn <= *lsn,
+        RecoveryTarget::Latest
+        | RecoveryTarget::Consistent
+        | RecoveryTarget::Xid { .. }
+        | RecoveryTarget::RestorePoint { .. } => true,
+    };
+    all.iter().rev().find(begins_before).or(all.first()).cloned()
+}

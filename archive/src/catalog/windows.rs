@@ -1,0 +1,140 @@
+//! The windows of what can be recovered to: from the end of a backup to the end of the gapless WAL behind it.
+
+use futures::StreamExt;
+use highwater_pitr::index::SegmentIndex;
+use highwater_pitr::lsn::Lsn;
+use highwater_pitr::plan::{BackupPoint, Gap, Reach, TimelineWay, Window};
+use highwater_pitr::time::PgTime;
+use serde::Serialize;
+
+use super::ground::{Ground, IndexSource, Indexed, indexes};
+use super::{Catalog, CatalogError};
+use crate::lineage::Lineage;
+
+/// How many segments are looked through, from the end on, for the newest evidence of time. A checkpoint is written every few
+/// minutes of work, and each is evidence; what lies further back changes the shown end of a window by nothing a person
+/// would notice.
+const SEGMENTS_FOR_EVIDENCE: u64 = 64;
+
+/// A window, and what ends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReachableWindow {
+    /// The window.
+    #[serde(flatten)]
+    pub window: Window,
+    /// How many backups it can begin with.
+    pub backups: usize,
+    /// What is missing at its end, when there is newer WAL behind.
+    pub gap: Option<Gap>,
+    /// The last segment that could not be indexed while its end was looked for, and why.
+    pub unreadable: Option<String>,
+}
+
+/// All windows of the lineage: for each timeline, oldest first. Two timelines share the windows of their common past.
+///
+/// # Errors
+///
+/// The archive could not be asked.
+pub async fn windows(lineage: &Lineage, catalog: &Catalog) -> Result<Vec<ReachableWindow>, CatalogError> {
+    let source = super::load::LineageIndexes::new(lineage);
+    let mut all = Vec::new();
+    for way in &catalog.ground().ways {
+        all.extend(windows_along(catalog.ground(), &source, way).await?);
+    }
+    Ok(all)
+}
+
+/// The windows on the way to one timeline, oldest first. A backup whose own WAL is not whole begins none.
+pub(super) async fn windows_along(
+    ground: &Ground,
+    source: &dyn IndexSource,
+    way: &TimelineWay,
+) -> Result<Vec<ReachableWindow>, CatalogError> {
+    let size = ground.size;
+    let mut points: Vec<&BackupPoint> =
+        ground.points.iter().filter(|point| point.is_on(&way.ancestry)).collect();
+    points.sort_by(|a, b| (a.stop, &a.id).cmp(&(b.stop, &b.id)));
+
+    let mut rows: Vec<(Reach, Vec<&BackupPoint>)> = Vec::new();
+    for point in &points {
+        let reach = Reach::along(&way.ancestry, &ground.held, size, point.first_segment(size));
+        if !reach.segments.contains(&point.last_segment(size)) {
+            continue;
+        }
+        match rows.iter_mut().find(|(row, _)| row.segments.end == reach.segments.end) {
+            Some((_, backups)) => backups.push(point),
+            None => rows.push((reach, vec![point])),
+        }
+    }
+
+    let mut all = Vec::new();
+    for (reach, backups) in rows {
+        let Some(first) = backups.first() else { continue };
+        let end = end_of(ground, source, way, &reach, first).await?;
+        let to_lsn = end.lsn.unwrap_or(first.stop).max(first.stop);
+        let witnessed = points.iter().filter(|point| point.stop <= to_lsn && point.stop >= first.stop);
+        let to = witnessed.map(|point| point.stop_time).chain(end.evidence).max().unwrap_or(first.stop_time);
+        all.push(ReachableWindow {
+            window: Window {
+                timeline: way.timeline,
+                backup: first.id.clone(),
+                from_lsn: first.stop,
+                from: first.stop_time,
+                to_lsn,
+                to,
+            },
+            backups: backups.len(),
+            gap: reach.gap,
+            unreadable: end.unreadable,
+        });
+    }
+    Ok(all)
+}
+
+#[derive(Default)]
+struct End {
+    lsn: Option<Lsn>,
+    evidence: Option<PgTime>,
+    unreadable: Option<String>,
+}
+
+/// Reads backwards from the end of `reach` until the end of the last record and a moment are known.
+async fn end_of(
+    ground: &Ground,
+    source: &dyn IndexSource,
+    way: &TimelineWay,
+    reach: &Reach,
+    first: &BackupPoint,
+) -> Result<End, CatalogError> {
+    let size = ground.size;
+    let stop = reach.segments.end.saturating_sub(SEGMENTS_FOR_EVIDENCE).max(first.last_segment(size));
+    let mut end = End::default();
+    let mut stream = indexes(source, &way.ancestry, size, (stop..reach.segments.end).rev());
+    while let Some(read) = stream.next().await {
+        let (name, indexed) = read?;
+        match indexed {
+            Indexed::Hole(reason) => {
+                // What lies behind a hole cannot be reached through it.
+                end = End { unreadable: Some(format!("segment {name}: {reason}")), ..End::default() };
+            }
+            Indexed::Index(index) => {
+                if end.lsn.is_none() && index.end > name.start(size) {
+                    end.lsn = Some(index.end);
+                }
+                end.evidence = newest_moment(&index).or(end.evidence);
+                if end.lsn.is_some() && end.evidence.is_some() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(end)
+}
+
+/// The newest moment that a segment's own records speak of.
+fn newest_moment(index: &SegmentIndex) -> Option<PgTime> {
+    let transactions = index.transactions.iter().map(|transaction| transaction.time);
+    let points = index.restore_points.iter().map(|point| point.time);
+    let checkpoints = index.checkpoints.iter().map(|checkpoint| checkpoint.time);
+    transactions.chain(points).chain(checkpoints).max()
+}
