@@ -8,6 +8,7 @@ pub mod index;
 pub mod label;
 pub mod lsn;
 pub mod plan;
+pub mod scan;
 pub mod segment;
 pub mod target;
 pub mod time;

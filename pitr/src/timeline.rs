@@ -341,8 +341,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), tli in 1u32..) {
-            let _ = TimelineHistory::parse(TimelineId::new(tli).unwrap(), &bytes);
+        fn any_bytes_are_a_history_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300), tli in 1u32..) {
+            let timeline = TimelineId::new(tli).unwrap();
+            if let Ok(history) = TimelineHistory::parse(timeline, &bytes) {
+                prop_assert!(history.parent().unwrap().timeline < timeline);
+            }
         }
 
         #[test]

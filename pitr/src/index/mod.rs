@@ -9,13 +9,11 @@ mod chain;
 mod encoding;
 mod varint;
 
-use serde::Serialize;
-
 use crate::lsn::Lsn;
 use crate::segment::{SegmentName, WalSegmentSize};
-use crate::time::PgTime;
 use crate::wal::version::PgMajor;
 
+pub use crate::wal::event::{CheckpointRecord, RestorePointRecord, TransactionEnd, TransactionKind};
 pub use chain::{Chain, Hole, Seam, join};
 
 /// The version of the decoder in this program. It rises with the encoding, and with any correction in what is indexed.
@@ -49,6 +47,9 @@ pub struct SegmentIndex {
     pub ended_by_switch: bool,
     /// The chain of records stops before the segment's end without XLOG_SWITCH: nothing joins behind it.
     pub stops_early: bool,
+    /// A valid record that should tell of a moment but could not be taken apart. The WAL is as good as any, but what
+    /// happened in this segment is not known: to readers of the index it is a hole.
+    pub undecoded: Option<Lsn>,
     /// What lies here of a record that started before.
     pub carried_in: Carried,
     /// The record that starts here and continues in the next segment.
@@ -61,63 +62,6 @@ pub struct SegmentIndex {
     pub checkpoints: Vec<CheckpointRecord>,
 }
 
-/// The end of a transaction. Aborts count: PostgreSQL's recovery stops at them too (`recoveryStopsBefore`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct TransactionEnd {
-    /// Start of the record.
-    pub lsn: Lsn,
-    /// The position after the record.
-    pub end: Lsn,
-    /// The transaction; of prepared ones the transaction that was prepared.
-    pub xid: u32,
-    /// The time in the record.
-    pub time: PgTime,
-    /// Which end.
-    pub kind: TransactionKind,
-}
-
-/// How a transaction ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TransactionKind {
-    /// COMMIT.
-    Commit,
-    /// ROLLBACK, or an error.
-    Abort,
-    /// COMMIT PREPARED.
-    CommitPrepared,
-    /// ROLLBACK PREPARED.
-    AbortPrepared,
-}
-
-/// A named restore point (`pg_create_restore_point`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RestorePointRecord {
-    /// Start of the record.
-    pub lsn: Lsn,
-    /// The position after the record.
-    pub end: Lsn,
-    /// Its name, as text; bytes that are not UTF-8 are replaced.
-    pub name: String,
-    /// When it was made.
-    pub time: PgTime,
-}
-
-/// A checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct CheckpointRecord {
-    /// Start of the record.
-    pub lsn: Lsn,
-    /// The position after the record.
-    pub end: Lsn,
-    /// Where recovery from it begins.
-    pub redo: Lsn,
-    /// When it began, to the second.
-    pub time: PgTime,
-    /// Made while the server ran (false: at a shutdown).
-    pub online: bool,
-}
-
 /// What lies in a segment of a record that started in an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Carried {
@@ -126,9 +70,11 @@ pub struct Carried {
     pub len: u32,
     /// How many of them lie in this segment.
     pub here: u32,
+    /// The position after the last of those, rounded up to 8; the segment's end when the record continues.
+    pub end: Lsn,
     /// CRC-32C of those that lie here.
     pub crc: u32,
-    /// The first of them.
+    /// The first of them: all, or what [`kept`] says.
     pub bytes: Vec<u8>,
     /// The record that should have continued here was given up in a crash; the segment begins with a record that says so.
     pub overwritten: bool,
@@ -145,8 +91,20 @@ pub struct Unfinished {
     pub here: u32,
     /// CRC-32C of those behind the record's header (24 bytes) that lie here.
     pub crc: u32,
-    /// The first of them, the header included.
+    /// The first of them, the header included: all, or what [`kept`] says. Of a record that says nothing of a moment only the
+    /// header.
     pub bytes: Vec<u8>,
+}
+
+/// Up to this length, in bytes, the part of a crossing record that lies in one segment is kept whole: a commit with 30,000
+/// subtransactions fits.
+pub const KEPT_WHOLE: u32 = 128 << 10;
+/// Of longer parts the first bytes: a commit's time, a checkpoint or a restore point lie in them.
+pub const KEPT_HEAD: u32 = 1 << 10;
+
+/// How many bytes the index keeps of the `len` bytes of a crossing record that lie in its segment.
+pub const fn kept(len: u32) -> u32 {
+    if len <= KEPT_WHOLE { len } else { KEPT_HEAD }
 }
 
 /// Bytes that are not an index this program can read. Readers treat the segment as one without an index: a hole.

@@ -2,25 +2,23 @@
 //!
 //! A segment file is a row of pages. Each page begins with a header ([`page`]); records ([`record`]) fill the rest
 //! back to back, cut wherever a page ends. [`reader`] walks the records of one segment and holds each to what PostgreSQL's
-//! `access/transam/xlogreader.c` demands: page headers, lengths, prev-links, CRCs. [`scan`] walks a whole segment once
-//! and yields how its chain of records ends and the index of what it says ([`crate::index`]). [`xact`] and [`control`]
-//! take apart the few records that the index wants.
+//! `access/transam/xlogreader.c` demands: page headers, lengths, prev-links, CRCs. [`event`] says what the few records mean
+//! that tell of a moment; [`fragments`], [`xact`] and [`xlog`] take those apart.
 
-pub mod control;
+pub mod event;
 pub mod fragments;
 pub mod page;
 pub mod reader;
 pub mod record;
-pub mod scan;
 pub mod version;
 pub mod xact;
+pub mod xlog;
 
 use crate::lsn::Lsn;
 use crate::segment::{SegmentName, WalSegmentSize};
 use crate::timeline::TimelineId;
 
 pub use page::{SegmentHeader, read_segment_header};
-pub use scan::{ChainEnd, SegmentScan, canonicalise, is_strict_prefix, scan_segment};
 pub use version::PgMajor;
 
 /// Bytes that are not the WAL segment they should be. A segment that is one, but whose records stop early, is no error:

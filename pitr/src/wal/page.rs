@@ -91,7 +91,8 @@ impl PageHeader {
 /// [`WalError::TooShort`], [`WalError::UnknownMagic`], and [`WalError::Header`] for what PostgreSQL would refuse too.
 pub fn read_segment_header(bytes: &[u8]) -> Result<SegmentHeader, WalError> {
     let header: &[u8; LONG_HEADER] = bytes.first_chunk().ok_or(WalError::TooShort { len: bytes.len() })?;
-    let (short, rest) = header.split_first_chunk::<SHORT_HEADER>().ok_or(WalError::TooShort { len: bytes.len() })?;
+    let (short, rest) =
+        header.split_first_chunk::<SHORT_HEADER>().ok_or(WalError::TooShort { len: bytes.len() })?;
     let [m0, m1, ..] = *short;
     let magic = u16::from_le_bytes([m0, m1]);
     let major = PgMajor::from_page_magic(magic).ok_or(WalError::UnknownMagic { magic })?;
@@ -110,7 +111,9 @@ pub fn read_segment_header(bytes: &[u8]) -> Result<SegmentHeader, WalError> {
     if !block_size.is_power_of_two() || !(1024..=65536).contains(&block_size) {
         return Err(wrong(format!("{block_size} bytes is not a possible wal_block_size")));
     }
-    if page.page_addr % segment_size.bytes() != 0 || page.page_addr.checked_add(segment_size.bytes()).is_none() {
+    if page.page_addr % segment_size.bytes() != 0
+        || page.page_addr.checked_add(segment_size.bytes()).is_none()
+    {
         return Err(wrong(format!("no segment begins at {}", Lsn::new(page.page_addr))));
     }
     let timeline = TimelineId::new(page.timeline).ok_or_else(|| wrong("timeline 0".into()))?;
