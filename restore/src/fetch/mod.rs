@@ -1,0 +1,239 @@
+//! One file of WAL for `restore_command`, or the proof that there is none (I14).
+//!
+//! PostgreSQL takes exit 1 as the end of WAL and promotes, quietly, whatever it has; it takes anything above 125 as fatal.
+//! So the answer "absent" is given only when it is proven: by the plan (the file is not on the way to the target), or by every
+//! repository saying so. All else is tried again for minutes, from each repository in turn, and then is an error. Only where
+//! `standby.signal` says that the server itself asks again for ever is a passing error answered like absence, so that an
+//! outage does not end a standby. [`verdict`] holds these rules as one pure function.
+//!
+//! What a repository gives is opened and authenticated by the archive; here it is held against the name asked for (page
+//! address, timeline, system identifier, size) before it is put. It is written beside the destination, fsynced and renamed:
+//! PostgreSQL sees all of it or nothing, also when a file of an earlier call is still there.
+
+mod content;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use highwater_archive::clock::Clock;
+use highwater_archive::durable::{self, DurableError};
+use highwater_archive::lineage::Lineage;
+use highwater_archive::wal;
+use highwater_pitr::segment::{SegmentName, WalFile};
+
+pub use content::ContentError;
+pub use verdict::{Answer, Verdict, verdict};
+
+use crate::plan_file::{PlanFile, Scope};
+
+/// The wait after the first round in which nobody could answer; it doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait between two rounds.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// Why a repository could not be opened, or a file in it not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("repository {repository}: {message}")]
+pub struct SourceError {
+    /// The repository's name.
+    pub repository: String,
+    /// What went wrong, causes included.
+    pub message: String,
+    /// What a person can do.
+    pub hint: Option<String>,
+    /// Asking again cannot help.
+    pub permanent: bool,
+}
+
+/// A way to open one repository's lineage; it is called again after a failure.
+pub type Opener = Box<dyn Fn() -> BoxFuture<'static, Result<Arc<Lineage>, SourceError>> + Send + Sync>;
+
+/// A repository that may hold the file.
+pub struct Source {
+    name: String,
+    opener: Opener,
+    lineage: Option<Arc<Lineage>>,
+}
+
+impl Source {
+    /// The repository `name`, opened by `opener` when it is first asked.
+    pub fn new(name: impl Into<String>, opener: Opener) -> Source {
+        Source { name: name.into(), opener, lineage: None }
+    }
+
+    async fn lineage(&mut self) -> Result<Arc<Lineage>, SourceError> {
+        if let Some(lineage) = &self.lineage {
+            return Ok(lineage.clone());
+        }
+        let lineage = (self.opener)().await?;
+        self.lineage = Some(lineage.clone());
+        Ok(lineage)
+    }
+}
+
+/// What is wanted and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The file.
+    pub file: WalFile,
+    /// Where PostgreSQL wants it: `%p`, as it is seen from here.
+    pub destination: &'a Path,
+    /// The plan of this restore, where there is one.
+    pub plan: Option<&'a PlanFile>,
+    /// Whether the server is a standby: `standby.signal` lies in its data directory now.
+    pub standby: bool,
+    /// How long to go on while nobody can answer.
+    pub deadline: Duration,
+}
+
+/// How it ended, when it ended with an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The file is at its destination, durable.
+    Delivered,
+    /// The file is proven absent, or a standby may be told so for now; the text says why.
+    Absent(String),
+}
+
+/// It could not be found out whether the file exists, or it could not be put.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Nobody can say.
+    #[error("{file}: not known whether it exists, after {} s: {reason}", waited.as_secs())]
+    Unproven {
+        /// The file.
+        file: String,
+        /// How long was tried.
+        waited: Duration,
+        /// The last answers.
+        reason: String,
+        /// What a person can do.
+        hint: Option<String>,
+    },
+    /// The target needs it and no repository has it.
+    #[error("{file} is needed to reach the target and is in no repository")]
+    Missing {
+        /// The file.
+        file: String,
+    },
+    /// It could not be put where PostgreSQL wants it.
+    #[error(transparent)]
+    Put(#[from] DurableError),
+}
+
+impl FetchError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unproven { hint, .. } => hint.clone(),
+            Self::Missing { .. } => {
+                Some("`highwater list` shows gaps; choose a target before this one".into())
+            }
+            Self::Put(error) => error.hint(),
+        }
+    }
+}
+
+/// Whether the server whose data directory is `data_dir` is a standby; looked at on each call, since a promotion removes the
+/// file.
+pub fn is_standby(data_dir: &Path) -> bool {
+    data_dir.join("standby.signal").exists()
+}
+
+/// The data directory that `%p` is relative to: PostgreSQL runs `restore_command` in it.
+pub fn data_dir_of_caller() -> PathBuf {
+    PathBuf::from(".")
+}
+
+/// Brings the file to its destination.
+///
+/// # Errors
+/// [`FetchError`]; the exit code must then be above 125.
+pub async fn fetch(
+    request: &Request<'_>,
+    sources: &mut [Source],
+    clock: &dyn Clock,
+) -> Result<Outcome, FetchError> {
+    let scope = request.plan.map_or(Scope::Optional, |plan| plan.scope(&request.file));
+    if let Scope::Outside(why) = scope {
+        return Ok(Outcome::Absent(why.to_owned()));
+    }
+    let begun = clock.now();
+    let mut wait = FIRST_WAIT;
+    loop {
+        let mut answers = Vec::with_capacity(sources.len());
+        for source in sources.iter_mut() {
+            match ask(source, request).await {
+                Ok(Some(bytes)) => {
+                    durable::replace(request.destination, &[bytes])?;
+                    return Ok(Outcome::Delivered);
+                }
+                Ok(None) => answers.push(Answer::Absent),
+                Err(error) => {
+                    // What was opened may be the cause: the next round opens it anew.
+                    source.lineage = None;
+                    answers.push(Answer::Failed(error));
+                }
+            }
+        }
+        let waited = Duration::try_from(clock.now().duration_since(begun)).unwrap_or_default();
+        match verdict(&answers, scope, request.standby, waited + wait > request.deadline) {
+            Verdict::Absent(why) => return Ok(Outcome::Absent(why)),
+            Verdict::Missing => return Err(FetchError::Missing { file: request.file.to_string() }),
+            Verdict::Unproven { reason, hint } => {
+                return Err(FetchError::Unproven { file: request.file.to_string(), waited, reason, hint });
+            }
+            Verdict::AskAgain => {
+                clock.sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        }
+    }
+}
+
+/// Asks one repository; what it gives is checked.
+async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8>>, SourceError> {
+    let repository = source.name.clone();
+    let lineage = source.lineage().await?;
+    let failed = |message: String, hint: Option<String>, permanent: bool| SourceError {
+        repository: repository.clone(),
+        message,
+        hint,
+        permanent,
+    };
+    let got = wal::get(&lineage, &request.file).await;
+    let got = got.map_err(|error| failed(error.to_string(), error.hint(), error.is_permanent()))?;
+    let got = match got {
+        Some(bytes) => Some(bytes),
+        None => partial(&lineage, request)
+            .await
+            .map_err(|error| failed(error.to_string(), error.hint(), error.is_permanent()))?,
+    };
+    let Some(bytes) = got else { return Ok(None) };
+    content::check(&request.file, &bytes, lineage.record())
+        .map_err(|error| failed(error.to_string(), error.hint(), true))?;
+    Ok(Some(bytes))
+}
+
+/// The last segment of the plan may exist only as the `.partial` that the end of a timeline left; PostgreSQL never asks for
+/// that by name (`XLogFileRead` in `xlogrecovery.c`). It is served whole, its unwritten end filled with zeros.
+async fn partial(lineage: &Lineage, request: &Request<'_>) -> Result<Option<Vec<u8>>, wal::WalError> {
+    let WalFile::Segment(name) = request.file else { return Ok(None) };
+    let is_last = |plan: &PlanFile| plan.last_segment.is_some_and(|last: SegmentName| last == name);
+    if !request.plan.is_some_and(is_last) {
+        return Ok(None);
+    }
+    let got = wal::get(lineage, &WalFile::Partial(name)).await?;
+    Ok(got.map(|mut bytes| {
+        let size = usize::try_from(lineage.record().wal_segment_bytes.bytes()).unwrap_or(bytes.len());
+        bytes.resize(size.max(bytes.len()), 0);
+        bytes
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,551 @@
+//! `highwater/restore.json`: what `archive-get` needs to bring the WAL of one restore, and nothing more (I14).
+//!
+//! It holds where the repositories are, which lineage, which timelines with their switch points, and the first and last
+//! segment that recovery reads. The keyring lies in it, wrapped to an identity that was made for this restore alone and stands in
+//! `restore.secrets` beside it with the stores' credentials: so recovery asks the repository for no keys, a passphrase is
+//! not stretched anew for each segment, and the person's own key never lands in a data directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use highwater_archive::durable::{self, DurableError};
+use highwater_archive::keyring::{Keyring, KeyringError, Unlock};
+use highwater_archive::names::ClusterName;
+use highwater_archive::seal::LineageId;
+use highwater_archive::store::{ExposeSecret as _, SecretString, StoreSpec};
+use highwater_pitr::lsn::Lsn;
+use highwater_pitr::segment::{SegmentName, WalFile, WalSegmentSize};
+use highwater_pitr::timeline::{Ancestor, Ancestry, TimelineHistory, TimelineId};
+use serde::{Deserialize, Serialize};
+
+/// The plan's place below the data directory.
+pub const PLAN_FILE: &str = "highwater/restore.json";
+
+/// The secrets' name beside the plan.
+const SECRETS_FILE: &str = "restore.secrets";
+
+/// What the first field of a plan says.
+const FORMAT: &str = "highwater restore plan";
+
+/// The largest plan that is read, in bytes.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The plan of one restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFile {
+    format: String,
+    version: u32,
+    /// The cluster's name in the repositories.
+    #[serde(with = "text")]
+    pub cluster: ClusterName,
+    /// The lineage that is read.
+    #[serde(with = "text")]
+    pub lineage: LineageId,
+    /// Whose WAL it must be.
+    #[serde(with = "text")]
+    pub system_identifier: u64,
+    /// `wal_segment_size`.
+    pub wal_segment_bytes: WalSegmentSize,
+    /// The backup that recovery begins with.
+    pub backup: String,
+    /// The target, in words.
+    pub target: String,
+    /// The timeline that recovery follows.
+    pub timeline: TimelineId,
+    /// The timelines before it, oldest first.
+    pub ancestors: Vec<PlanAncestor>,
+    /// The first segment that recovery reads.
+    pub first_segment: SegmentName,
+    /// The last one; none for a standby, which goes on.
+    pub last_segment: Option<SegmentName>,
+    /// The end of the last record that recovery reads; none for a standby.
+    pub end_lsn: Option<Lsn>,
+    /// Where the WAL is, in the order they are asked.
+    pub repositories: Vec<PlanRepository>,
+}
+
+/// A timeline that another one left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanAncestor {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Where it was left.
+    pub switch: Lsn,
+}
+
+/// One repository, without secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRepository {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
+    /// S3: the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// S3: the region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// S3: bucket in the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// S3: plain HTTP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_http: bool,
+    /// The cluster's keyring there, an age file in base64, wrapped to this restore's identity.
+    keyring: String,
+}
+
+/// `restore.secrets`.
+#[derive(Serialize, Deserialize, Default)]
+struct Secrets {
+    identity: String,
+    stores: BTreeMap<String, StoreSecrets>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct StoreSecrets {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    access_key_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret_access_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session_token: Option<String>,
+}
+
+/// The bounds of what a restore reads.
+#[derive(Debug, Clone)]
+pub struct PlanBounds {
+    /// The cluster's name in the repositories.
+    pub cluster: ClusterName,
+    /// The lineage that is read.
+    pub lineage: LineageId,
+    /// Whose WAL it must be.
+    pub system_identifier: u64,
+    /// `wal_segment_size`.
+    pub wal_segment_bytes: WalSegmentSize,
+    /// The backup that recovery begins with.
+    pub backup: String,
+    /// The target, in words.
+    pub target: String,
+    /// The timelines on the way, the last one open.
+    pub ancestry: Ancestry,
+    /// The first segment that recovery reads.
+    pub first_segment: SegmentName,
+    /// The last segment and the end of its last record; none for a standby.
+    pub end: Option<(SegmentName, Lsn)>,
+}
+
+/// A plan could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanFileError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Others could read the secrets.
+    #[error("others may read {} (mode {mode:03o})", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode bits.
+        mode: u32,
+    },
+    /// Not a plan of ours.
+    #[error("{} is not a restore plan: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The keyring in it.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The local disk.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+}
+
+impl PlanFileError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { .. } => {
+                Some("restore_command needs the files that highwater restore wrote beside the cluster".into())
+            }
+            Self::Open { path, .. } => {
+                Some(format!("run: chmod 600 {}", crate::conf_file::shell_word(&path.display().to_string())))
+            }
+            Self::Malformed { .. } => Some("restore again into an empty directory".into()),
+            Self::Keyring(error) => error.hint(),
+            Self::Durable(error) => error.hint(),
+        }
+    }
+}
+
+/// A repository as a plan opens it.
+#[derive(Debug)]
+pub struct PlannedRepository {
+    /// Its name.
+    pub name: String,
+    /// How to reach it.
+    pub store: StoreSpec,
+    /// The cluster's keys there.
+    pub keys: Keyring,
+}
+
+/// A repository to be written into a plan.
+#[derive(Debug, Clone, Copy)]
+pub struct RepositoryToPlan<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How to reach it; credentials go into the secrets.
+    pub store: &'a StoreSpec,
+    /// The cluster's keys there.
+    pub keys: &'a Keyring,
+}
+
+/// Writes the plan and its secrets below `data_dir`, durably, both readable by nobody else.
+///
+/// # Errors
+/// [`PlanFileError::Keyring`], [`PlanFileError::Durable`].
+pub fn write(
+    data_dir: &Path,
+    bounds: &PlanBounds,
+    repositories: &[RepositoryToPlan<'_>],
+    now: jiff::Timestamp,
+) -> Result<PlanFile, PlanFileError> {
+    let (identity, key_text) = Unlock::generate(now);
+    let recipients = identity.recipients()?;
+    let mut secrets = Secrets { identity: key_text.expose_secret().to_owned(), stores: BTreeMap::new() };
+    let mut planned = Vec::with_capacity(repositories.len());
+    for RepositoryToPlan { name, store, keys } in repositories {
+        let wrapped = keys.wrap(&recipients)?;
+        planned.push(PlanRepository {
+            name: (*name).to_owned(),
+            url: store.url.clone(),
+            endpoint: store.endpoint.clone(),
+            region: store.region.clone(),
+            path_style: store.path_style,
+            allow_http: store.allow_http,
+            keyring: base64::engine::general_purpose::STANDARD.encode(wrapped),
+        });
+        secrets.stores.insert((*name).to_owned(), StoreSecrets::of(store));
+    }
+    let timelines = bounds.ancestry.spans();
+    let plan = PlanFile {
+        format: FORMAT.to_owned(),
+        version: 1,
+        cluster: bounds.cluster.clone(),
+        lineage: bounds.lineage,
+        system_identifier: bounds.system_identifier,
+        wal_segment_bytes: bounds.wal_segment_bytes,
+        backup: bounds.backup.clone(),
+        target: bounds.target.clone(),
+        timeline: bounds.ancestry.timeline().unwrap_or(TimelineId::FIRST),
+        ancestors: timelines
+            .iter()
+            .filter_map(|span| span.end.map(|switch| PlanAncestor { timeline: span.timeline, switch }))
+            .collect(),
+        first_segment: bounds.first_segment,
+        last_segment: bounds.end.map(|(segment, _)| segment),
+        end_lsn: bounds.end.map(|(_, lsn)| lsn),
+        repositories: planned,
+    };
+    let path = data_dir.join(PLAN_FILE);
+    let malformed =
+        |error: serde_json::Error| PlanFileError::Malformed { path: path.clone(), reason: error.to_string() };
+    let secrets = serde_json::to_vec_pretty(&secrets).map_err(malformed)?;
+    durable::replace(&path.with_file_name(SECRETS_FILE), &[secrets])?;
+    durable::replace(&path, &[serde_json::to_vec_pretty(&plan).map_err(malformed)?])?;
+    Ok(plan)
+}
+
+/// The files that [`write`] makes, below the data directory.
+pub fn files() -> [PathBuf; 2] {
+    [PathBuf::from(PLAN_FILE), Path::new(PLAN_FILE).with_file_name(SECRETS_FILE)]
+}
+
+impl PlanFile {
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// [`PlanFileError::Io`], [`PlanFileError::Malformed`].
+    pub fn read(path: &Path) -> Result<PlanFile, PlanFileError> {
+        let (bytes, _) = read_bounded(path)?;
+        let malformed = |reason: String| PlanFileError::Malformed { path: path.to_owned(), reason };
+        let plan: PlanFile = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+        if plan.format != FORMAT || plan.version != 1 {
+            return Err(malformed(format!("{} version {}", plan.format, plan.version)));
+        }
+        Ok(plan)
+    }
+
+    /// The plan's repositories with what opens them, from the secrets beside the plan.
+    ///
+    /// # Errors
+    /// [`PlanFileError::Open`] when others may read the secrets, [`PlanFileError::Keyring`], and those of [`PlanFile::read`].
+    pub fn repositories(&self, path: &Path) -> Result<Vec<PlannedRepository>, PlanFileError> {
+        let secrets_path = path.with_file_name(SECRETS_FILE);
+        let malformed = |reason: String| PlanFileError::Malformed { path: secrets_path.clone(), reason };
+        let (bytes, mode) = read_bounded(&secrets_path)?;
+        if mode & 0o077 != 0 {
+            return Err(PlanFileError::Open { path: secrets_path, mode: mode & 0o777 });
+        }
+        let secrets: Secrets =
+            serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let unlock = Unlock::from_text(&secrets.identity).ok_or_else(|| malformed("no identity".into()))?;
+        let mut opened = Vec::with_capacity(self.repositories.len());
+        for repository in &self.repositories {
+            let wrapped = base64::engine::general_purpose::STANDARD
+                .decode(&repository.keyring)
+                .map_err(|error| malformed(error.to_string()))?;
+            let mut store = StoreSpec { url: repository.url.clone(), ..StoreSpec::default() };
+            store.endpoint = repository.endpoint.clone();
+            store.region = repository.region.clone();
+            store.path_style = repository.path_style;
+            store.allow_http = repository.allow_http;
+            if let Some(secrets) = secrets.stores.get(&repository.name) {
+                store.access_key_id = secrets.access_key_id.clone().map(SecretString::from);
+                store.secret_access_key = secrets.secret_access_key.clone().map(SecretString::from);
+                store.session_token = secrets.session_token.clone().map(SecretString::from);
+            }
+            let keys = Keyring::unwrap(&wrapped, &unlock)?;
+            opened.push(PlannedRepository { name: repository.name.clone(), store, keys });
+        }
+        Ok(opened)
+    }
+
+    /// The timelines on the way.
+    pub fn ancestry(&self) -> Ancestry {
+        let ancestor = |ancestor: &PlanAncestor| Ancestor {
+            timeline: ancestor.timeline,
+            switch: ancestor.switch,
+            reason: String::new(),
+        };
+        let ancestors = self.ancestors.iter().map(ancestor).collect();
+        TimelineHistory { timeline: self.timeline, ancestors }.ancestry()
+    }
+
+    /// What a file asked for is to this plan.
+    pub fn scope(&self, file: &WalFile) -> Scope {
+        let size = self.wal_segment_bytes;
+        let on_the_way = |timeline: TimelineId| {
+            timeline == self.timeline || self.ancestors.iter().any(|ancestor| ancestor.timeline == timeline)
+        };
+        match file {
+            WalFile::Segment(name) => {
+                let number = name.number(size);
+                if !on_the_way(name.timeline) && self.last_segment.is_some() {
+                    Scope::Outside("its timeline is not on the way to the target")
+                } else if self.last_segment.is_some_and(|last| number > last.number(size)) {
+                    Scope::Outside("it lies past the last segment of the plan")
+                } else if self.ancestry().timeline_for_segment(number, size) == Some(name.timeline)
+                    && number >= self.first_segment.number(size)
+                    && self.last_segment.is_some()
+                {
+                    Scope::Needed
+                } else {
+                    Scope::Optional
+                }
+            }
+            WalFile::History(timeline) => {
+                let has_parent = self.ancestors.first().is_some_and(|first| first.timeline != *timeline);
+                if on_the_way(*timeline) && has_parent {
+                    Scope::Needed
+                } else if self.last_segment.is_none() {
+                    // A standby follows its upstream to timelines that nobody knows yet.
+                    Scope::Optional
+                } else {
+                    Scope::Outside("its timeline is not on the way to the target")
+                }
+            }
+            WalFile::Partial(_) | WalFile::Backup { .. } => Scope::Optional,
+        }
+    }
+}
+
+/// What a file of WAL is to a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Recovery cannot reach its target without it: absence is an error.
+    Needed,
+    /// It may be there or not.
+    Optional,
+    /// No part of the way; the answer is "no such file" and nobody is asked. The text says why.
+    Outside(&'static str),
+}
+
+impl StoreSecrets {
+    /// The credentials in `store`, or those that the environment gives to it now and will not give to the server later.
+    fn of(store: &StoreSpec) -> StoreSecrets {
+        let exposed =
+            |secret: &Option<SecretString>| secret.as_ref().map(|text| text.expose_secret().to_owned());
+        if !store.url.starts_with("s3:") {
+            return StoreSecrets::default();
+        }
+        if store.access_key_id.is_some() || store.secret_access_key.is_some() {
+            return StoreSecrets {
+                access_key_id: exposed(&store.access_key_id),
+                secret_access_key: exposed(&store.secret_access_key),
+                session_token: exposed(&store.session_token),
+            };
+        }
+        let environment = |name: &str| std::env::var(name).ok();
+        StoreSecrets {
+            access_key_id: environment("AWS_ACCESS_KEY_ID"),
+            secret_access_key: environment("AWS_SECRET_ACCESS_KEY"),
+            session_token: environment("AWS_SESSION_TOKEN"),
+        }
+    }
+}
+
+/// A whole file, of at most [`MAX_BYTES`], and its mode.
+fn read_bounded(path: &Path) -> Result<(Vec<u8>, u32), PlanFileError> {
+    use std::io::Read as _;
+    use std::os::unix::fs::MetadataExt as _;
+    let failed = |source| PlanFileError::Io { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode();
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    Ok((bytes, mode))
+}
+
+/// A value stored as the text its `Display` prints and its `FromStr` reads.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: std::fmt::Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use highwater_archive::keyring::Recipients;
+    use highwater_archive::names::ClusterId;
+
+    fn bounds(end: Option<(&str, &str)>) -> PlanBounds {
+        let history = b"1\t0/5000028\tno recovery target specified\n2\t0/7000000\tx\n";
+        PlanBounds {
+            cluster: "main".parse().unwrap(),
+            lineage: LineageId::from_bytes([7; 16]),
+            system_identifier: 7_000_000_000_000_000_001,
+            wal_segment_bytes: WalSegmentSize::DEFAULT,
+            backup: "20261120T060959Z-0a0b0c0d".into(),
+            target: "LSN 0/9000000".into(),
+            ancestry: TimelineHistory::parse(TimelineId::new(4).unwrap(), history).unwrap().ancestry(),
+            first_segment: "000000010000000000000003".parse().unwrap(),
+            end: end.map(|(segment, lsn)| (segment.parse().unwrap(), lsn.parse().unwrap())),
+        }
+    }
+
+    fn written(end: Option<(&str, &str)>, directory: &Path) -> PlanFile {
+        std::fs::create_dir(directory.join("highwater")).unwrap();
+        let (unlock, _) = Unlock::generate(jiff::Timestamp::UNIX_EPOCH);
+        let Recipients::Keys(keys) = unlock.recipients().unwrap() else { panic!("an identity has a key") };
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let keys = Keyring::generate(ClusterId::from_bytes([1; 16]), &Recipients::Keys(keys), now).unwrap();
+        let mut store = StoreSpec { url: "s3://bucket/prefix".into(), ..StoreSpec::default() };
+        store.secret_access_key = Some(SecretString::from("hush"));
+        let repositories = [RepositoryToPlan { name: "primary", store: &store, keys: &keys }];
+        write(directory, &bounds(end), &repositories, now).unwrap()
+    }
+
+    fn scope(plan: &PlanFile, file: &str) -> Scope {
+        plan.scope(&file.parse().unwrap())
+    }
+
+    /// I14: within the plan a missing file is an error, beyond it nobody is asked.
+    #[test]
+    fn the_plan_knows_what_it_needs() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = written(Some(("000000040000000000000009", "0/9000000")), directory.path());
+        for needed in [
+            "000000010000000000000003",
+            "000000010000000000000004",
+            "000000020000000000000005",
+            "000000020000000000000006",
+            "000000040000000000000007",
+            "000000040000000000000009",
+            "00000002.history",
+            "00000004.history",
+        ] {
+            assert_eq!(scope(&plan, needed), Scope::Needed, "{needed}");
+        }
+        for outside in [
+            "00000004000000000000000A",
+            "00000001000000000000000A",
+            "000000030000000000000007",
+            "00000001.history",
+            "00000003.history",
+            "00000005.history",
+        ] {
+            assert!(matches!(scope(&plan, outside), Scope::Outside(_)), "{outside}");
+        }
+        for optional in
+            ["000000010000000000000005", "000000010000000000000002", "000000010000000000000005.partial"]
+        {
+            assert_eq!(scope(&plan, optional), Scope::Optional, "{optional}");
+        }
+    }
+
+    #[test]
+    fn a_standby_has_no_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = written(None, directory.path());
+        for optional in ["000000040000000000000044", "00000005.history", "000000050000000000000044"] {
+            assert_eq!(scope(&plan, optional), Scope::Optional, "{optional}");
+        }
+    }
+
+    /// A passphrase or a person's identity is never in a restored data directory; what is there opens this one keyring.
+    #[test]
+    fn the_plan_comes_back_with_its_keys_and_nobody_else_reads_them() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let plan = written(Some(("000000040000000000000009", "0/9000000")), directory.path());
+        let path = directory.path().join(PLAN_FILE);
+        assert_eq!(PlanFile::read(&path).unwrap(), plan);
+        assert_eq!(plan.ancestry(), bounds(None).ancestry);
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("hush"));
+        let repositories = plan.repositories(&path).unwrap();
+        let [primary] = repositories.as_slice() else { panic!("one repository") };
+        assert_eq!(primary.store.secret_access_key.as_ref().unwrap().expose_secret(), "hush");
+        assert_eq!(primary.keys.cluster_id(), ClusterId::from_bytes([1; 16]));
+        let secrets = path.with_file_name(SECRETS_FILE);
+        assert_eq!(std::fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(plan.repositories(&path), Err(PlanFileError::Open { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plan");
+        assert!(matches!(PlanFile::read(&path), Err(PlanFileError::Io { .. })));
+        for text in ["", "{}", "[1]"] {
+            durable::replace(&path, &[text.as_bytes()]).unwrap();
+            assert!(matches!(PlanFile::read(&path), Err(PlanFileError::Malformed { .. })), "{text}");
+        }
+    }
+}

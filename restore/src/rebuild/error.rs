@@ -1,0 +1,105 @@
+//! What can go wrong while a data directory is rebuilt.
+
+use std::io;
+
+use highwater_archive::durable::DurableError;
+use highwater_archive::manifest::ManifestError;
+use highwater_archive::pack::PackError;
+use highwater_archive::store::StoreError;
+
+/// A data directory could not be rebuilt. What was written is marked incomplete and does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The manifest or its file list.
+    #[error("cannot read what the backup consists of: {0}")]
+    Manifest(#[from] ManifestError),
+    /// The file list asks for something that no backup of ours holds.
+    #[error("the file list is not acceptable: {0}")]
+    Hostile(String),
+    /// A pack could not be fetched.
+    #[error("cannot fetch {pack}, needed for {needed_for}: {source}")]
+    Fetch {
+        /// The object's path below the lineage.
+        pack: String,
+        /// The files whose bytes it holds.
+        needed_for: String,
+        /// The store's answer.
+        source: StoreError,
+    },
+    /// A pack ends before a frame that it should hold.
+    #[error("{pack} is cut short at byte {at}; it is needed for {needed_for}")]
+    Short {
+        /// The object's path below the lineage.
+        pack: String,
+        /// Where it ends, in bytes.
+        at: u64,
+        /// The files whose bytes it holds.
+        needed_for: String,
+    },
+    /// A frame did not open: damaged or not what the file list names.
+    #[error("{pack} is damaged; {file} cannot be restored from it: {source}")]
+    Damaged {
+        /// The object's path below the lineage.
+        pack: String,
+        /// The file whose bytes these are.
+        file: String,
+        /// What is wrong.
+        source: PackError,
+    },
+    /// An extent of a length that the file's size does not allow.
+    #[error("{pack}: an extent of {file} holds {found} bytes and not {expected}")]
+    WrongLength {
+        /// The object's path below the lineage.
+        pack: String,
+        /// The file whose bytes these are.
+        file: String,
+        /// Bytes expected.
+        expected: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// The local disk.
+    #[error("cannot {operation} {path}: {source}")]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// On what.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The local disk, through the durable door.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// A thread ended without an answer.
+    #[error("a thread of the restore ended unexpectedly")]
+    Thread,
+}
+
+impl RebuildError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Manifest(error) => error.hint(),
+            Self::Fetch { source: StoreError::NotFound { .. }, .. }
+            | Self::Short { .. }
+            | Self::Damaged { .. }
+            | Self::WrongLength { .. } => Some(
+                "restore from another backup with --backup, or from another repository that holds this one"
+                    .into(),
+            ),
+            Self::Fetch { source, .. } => source.hint(),
+            Self::Hostile(_) => {
+                Some("this is not what highwater writes; keep the repository for examination".into())
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("free space, empty the target directories and restore again".into())
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("something else writes to the target directory; choose an empty one".into())
+            }
+            Self::Durable(error) => error.hint(),
+            Self::Io { .. } | Self::Thread => None,
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The directories a cluster is spread over, and the safe way into each.
+//!
+//! A file list is data from a repository, so nothing in it decides where we write. Every place is reached through one of a few
+//! **roots**, directories that the person named (the data directory, `--wal-dir`, each tablespace) or that we made below
+//! them, each held open. Paths below a root have no `..` ([`FilePath`] refuses it), are opened relative to the root's
+//! descriptor, and never through a symbolic link (`openat2` with `RESOLVE_NO_SYMLINKS`, or `O_NOFOLLOW` on a kernel without
+//! it). Directories, links and empty files are made exclusively: one that is already there is an error, never taken over.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use highwater_archive::durable;
+use highwater_archive::manifest::FilePath;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::work::{Place, Work};
+use super::{INCOMPLETE_MARKER, OUTSIDE_DIRECTORY, OWN_DIRECTORY, RebuildError, RebuildOptions};
+use crate::ownership::{self, Account};
+
+/// The index of a root in a [`Layout`].
+pub(super) type RootIndex = u16;
+
+/// The data directory itself.
+const DATA: RootIndex = 0;
+/// Where configuration from outside is kept.
+const OUTSIDE: RootIndex = 1;
+
+/// One directory that things are made below.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+/// All places of a cluster.
+#[derive(Debug)]
+pub struct Layout {
+    roots: Vec<Root>,
+    wal: Option<RootIndex>,
+    /// Root of each tablespace that lies elsewhere, by oid.
+    tablespaces: Vec<(u32, RootIndex)>,
+    owner: Option<Account>,
+    mode: u32,
+    lacks_openat2: AtomicBool,
+}
+
+impl Layout {
+    /// Makes the roots, which must be absent or empty, and the marker of an incomplete restore before anything else.
+    ///
+    /// # Errors
+    /// [`RebuildError::Io`], [`RebuildError::Durable`].
+    pub(super) fn create(options: &RebuildOptions, mode: u32) -> Result<Layout, RebuildError> {
+        let data_dir = &options.data_dir;
+        durable::create_dir_all_durable(data_dir)?;
+        durable::create_dir_all_durable(&data_dir.join(OWN_DIRECTORY))?;
+        let marker = data_dir.join(INCOMPLETE_MARKER);
+        if durable::write_new(&marker, &[INCOMPLETE_TEXT.as_bytes()])? == durable::Published::Exists {
+            // Another restore into the same directory began a moment ago.
+            let (path, source) = (marker.display().to_string(), io::ErrorKind::AlreadyExists.into());
+            return Err(RebuildError::Io { operation: "make the marker", path, source });
+        }
+        let outside = data_dir.join(OUTSIDE_DIRECTORY);
+        durable::create_dir_all_durable(&outside)?;
+        let mut roots = vec![Root::open(data_dir)?, Root::open(&outside)?];
+        let mut push = |path: &Path| -> Result<RootIndex, RebuildError> {
+            durable::create_dir_all_durable(path)?;
+            let index = RootIndex::try_from(roots.len())
+                .map_err(|_| RebuildError::Hostile("more tablespaces than can be".into()))?;
+            roots.push(Root::open(path)?);
+            Ok(index)
+        };
+        let wal = options.wal_dir.as_deref().map(&mut push).transpose()?;
+        let mut tablespaces = Vec::with_capacity(options.tablespaces.len());
+        for placed in &options.tablespaces {
+            tablespaces.push((placed.oid, push(&placed.directory)?));
+        }
+        let owner = options.owner.clone();
+        Ok(Layout { roots, wal, tablespaces, owner, mode, lacks_openat2: AtomicBool::new(false) })
+    }
+
+    /// The data directory's path.
+    pub fn data_dir(&self) -> &Path {
+        self.roots.first().map_or(Path::new(""), |root| root.path.as_path())
+    }
+
+    /// Every root's path with its open descriptor.
+    pub(super) fn roots(&self) -> impl Iterator<Item = (&Path, &OwnedFd)> {
+        self.roots.iter().map(|root| (root.path.as_path(), &root.directory))
+    }
+
+    /// Where a path of the file list goes: `pg_tblspc/<oid>/…` and `pg_wal/…` may lead to a root of their own, and then the
+    /// path below that root is empty for the directory itself.
+    pub(super) fn place<'p>(&self, path: &'p FilePath) -> (RootIndex, &'p [u8]) {
+        let bytes = path.as_bytes();
+        if let Some(root) = self.wal
+            && let Some(below) = below(bytes, b"pg_wal")
+        {
+            return (root, below);
+        }
+        if let Some(rest) = bytes.strip_prefix(b"pg_tblspc/") {
+            let oid_len = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+            let (oid, _) = rest.split_at_checked(oid_len).unwrap_or((rest, b""));
+            let oid = std::str::from_utf8(oid).ok().and_then(|text| text.parse::<u32>().ok());
+            let found = self.tablespaces.iter().find(|(known, _)| Some(*known) == oid);
+            if let Some((_, root)) = found
+                && let Some(below) = below(rest, rest.get(..oid_len).unwrap_or(rest))
+            {
+                return (*root, below);
+            }
+        }
+        (DATA, bytes)
+    }
+
+    /// Makes a directory of the file list.
+    pub(super) fn make_dir(&self, path: &FilePath, mode: u32) -> Result<(), RebuildError> {
+        let (root, below) = self.place(path);
+        if below.is_empty() {
+            // The root of pg_wal is there already; what is missing is the link to it.
+            self.finish_directory(root, b".", mode)?;
+            let target = self.root(root)?.path.clone();
+            return self.make_link(DATA, path.as_bytes(), target.as_os_str().as_bytes());
+        }
+        self.make_dir_below(root, below, mode)
+    }
+
+    /// Makes the link of a tablespace to its root, and sets the mode of the directory it leads to.
+    pub(super) fn make_tablespace_link(&self, path: &FilePath, mode: u32) -> Result<(), RebuildError> {
+        let (root, below) = self.place(path);
+        if root == DATA || !below.is_empty() {
+            return Err(RebuildError::Hostile(format!(
+                "{path} is a link to a tablespace that the manifest does not name"
+            )));
+        }
+        self.finish_directory(root, b".", mode)?;
+        let target = self.root(root)?.path.clone();
+        self.make_link(DATA, path.as_bytes(), target.as_os_str().as_bytes())
+    }
+
+    /// Makes a symbolic link that stays inside the data directory.
+    pub(super) fn make_inner_link(&self, path: &FilePath, target: &str) -> Result<(), RebuildError> {
+        let depth = path.components().count().saturating_sub(1);
+        if !stays_inside(target, depth) {
+            return Err(RebuildError::Hostile(format!(
+                "the link {path} leads to {target}, outside the data directory"
+            )));
+        }
+        let (root, below) = self.place(path);
+        self.make_link(root, below, target.as_bytes())
+    }
+
+    /// The place of a configuration file from outside, by its absolute path on the original host; makes its directories.
+    pub(super) fn outside_place(&self, absolute: &str) -> Result<(RootIndex, FilePath), RebuildError> {
+        let relative = absolute.trim_start_matches('/');
+        let path = FilePath::from_bytes(relative.as_bytes())
+            .map_err(|error| RebuildError::Hostile(format!("a configuration file outside: {error}")))?;
+        let bytes = path.as_bytes();
+        let slashes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        for parent in slashes.filter_map(|at| bytes.get(..at)) {
+            match self.make_dir_below(OUTSIDE, parent, 0o700) {
+                Ok(()) => {}
+                // Two files of one directory; that it is a directory and no link shows when the file is opened.
+                Err(RebuildError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((OUTSIDE, path))
+    }
+
+    /// Makes an empty file that must not exist yet.
+    pub(super) fn make_empty(&self, place: Place<'_>, mode: u32, mtime: i64) -> Result<(), RebuildError> {
+        let file = self.open(place, OFlags::CREATE | OFlags::EXCL)?;
+        self.finish_file(&file, place, mode, mtime)
+    }
+
+    /// Opens a file to be written, made if it is not there: lanes meet at a file in any order.
+    pub(super) fn open_to_write(&self, place: Place<'_>) -> Result<OwnedFd, RebuildError> {
+        self.open(place, OFlags::CREATE)
+    }
+
+    /// Gives a complete file its owner, mode and time.
+    pub(super) fn finish_file(
+        &self,
+        file: &OwnedFd,
+        place: Place<'_>,
+        mode: u32,
+        mtime: i64,
+    ) -> Result<(), RebuildError> {
+        let finish = || -> io::Result<()> {
+            ownership::give(file, self.owner.as_ref())?;
+            if mode & 0o7777 != 0o600 {
+                rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o777))?;
+            }
+            let time = rustix::fs::Timespec { tv_sec: mtime, tv_nsec: 0 };
+            rustix::fs::futimens(
+                file,
+                &rustix::fs::Timestamps { last_access: time, last_modification: time },
+            )?;
+            Ok(())
+        };
+        finish().map_err(|source| self.io("set owner, mode and time of", place, source))
+    }
+
+    /// Gives our own directories and the roots their owner and mode; the last thing done to the tree.
+    pub(super) fn seal(&self, _work: &Work) -> Result<(), RebuildError> {
+        self.finish_directory(DATA, b".", self.mode)?;
+        self.finish_directory(OUTSIDE, b".", 0o700)?;
+        self.finish_directory(DATA, OWN_DIRECTORY.as_bytes(), 0o700)?;
+        let marker = Place { root: DATA, path: INCOMPLETE_MARKER.as_bytes() };
+        let file = self.open(marker, OFlags::empty())?;
+        ownership::give(&file, self.owner.as_ref()).map_err(|source| self.io("give away", marker, source))
+    }
+
+    /// A path as a person knows it.
+    pub(super) fn name(&self, place: Place<'_>) -> String {
+        let root = self.roots.get(usize::from(place.root)).map_or(Path::new(""), |root| root.path.as_path());
+        root.join(OsStr::from_bytes(place.path)).display().to_string()
+    }
+
+    /// An error of the disk at a place.
+    pub(super) fn io(
+        &self,
+        operation: &'static str,
+        place: Place<'_>,
+        source: impl Into<io::Error>,
+    ) -> RebuildError {
+        RebuildError::Io { operation, path: self.name(place), source: source.into() }
+    }
+
+    fn make_dir_below(&self, root: RootIndex, below: &[u8], mode: u32) -> Result<(), RebuildError> {
+        let place = Place { root, path: below };
+        let parent = self.open_parent(place)?;
+        rustix::fs::mkdirat(&parent, name_of(below), Mode::RWXU)
+            .map_err(|errno| self.io("make the directory", place, errno))?;
+        self.finish_directory(root, below, mode)
+    }
+
+    fn make_link(&self, root: RootIndex, below: &[u8], target: &[u8]) -> Result<(), RebuildError> {
+        let place = Place { root, path: below };
+        let parent = self.open_parent(place)?;
+        rustix::fs::symlinkat(OsStr::from_bytes(target), &parent, name_of(below))
+            .map_err(|errno| self.io("make the link", place, errno))?;
+        if let Some(owner) = &self.owner {
+            let (uid, gid) = (rustix::fs::Uid::from_raw(owner.uid), rustix::fs::Gid::from_raw(owner.gid));
+            rustix::fs::chownat(&parent, name_of(below), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| self.io("give away", place, errno))?;
+        }
+        Ok(())
+    }
+
+    fn finish_directory(&self, root: RootIndex, below: &[u8], mode: u32) -> Result<(), RebuildError> {
+        let place = Place { root, path: below };
+        let directory = self.open_directory(place)?;
+        ownership::give(&directory, self.owner.as_ref())
+            .map_err(|source| self.io("give away", place, source))?;
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode & 0o777))
+            .map_err(|errno| self.io("set the mode of", place, errno))
+    }
+
+    /// The directory that a new name is made in, reached without following a link.
+    fn open_parent(&self, place: Place<'_>) -> Result<OwnedFd, RebuildError> {
+        let parent = place.path.iter().rposition(|byte| *byte == b'/').and_then(|at| place.path.get(..at));
+        self.open_directory(Place { root: place.root, path: parent.unwrap_or(b".") })
+    }
+
+    fn open_directory(&self, place: Place<'_>) -> Result<OwnedFd, RebuildError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        self.open_raw(place, flags, Mode::empty())
+            .map_err(|errno| self.io("open the directory", place, errno))
+    }
+
+    fn open(&self, place: Place<'_>, extra: OFlags) -> Result<OwnedFd, RebuildError> {
+        self.open_raw(place, OFlags::WRONLY | extra, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| self.io("open", place, errno))
+    }
+
+    fn open_raw(&self, place: Place<'_>, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
+        let root = self.roots.get(usize::from(place.root)).ok_or(Errno::BADF)?;
+        let path = OsStr::from_bytes(place.path);
+        if !self.lacks_openat2.load(Ordering::Relaxed) {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            match rustix::fs::openat2(root.directory.as_fd(), path, flags, mode, resolve) {
+                // Older kernels lack the call, and some sandboxes deny it.
+                Err(Errno::NOSYS | Errno::PERM) => self.lacks_openat2.store(true, Ordering::Relaxed),
+                answer => return answer,
+            }
+        }
+        rustix::fs::openat(root.directory.as_fd(), path, flags, mode)
+    }
+
+    fn root(&self, index: RootIndex) -> Result<&Root, RebuildError> {
+        self.roots.get(usize::from(index)).ok_or(RebuildError::Thread)
+    }
+}
+
+impl Root {
+    /// Opens a directory that the person named; a link there is theirs, and followed.
+    fn open(path: &Path) -> Result<Root, RebuildError> {
+        let opened = OpenOptions::new().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(path);
+        let file: File = opened.map_err(|source| RebuildError::Io {
+            operation: "open the directory",
+            path: path.display().to_string(),
+            source,
+        })?;
+        Ok(Root { path: path.to_owned(), directory: file.into() })
+    }
+}
+
+/// What the marker says to whoever finds it.
+const INCOMPLETE_TEXT: &str =
+    "highwater restore has not finished here: this directory is not a cluster and must not be started.\n";
+
+/// What of `path` lies below `directory`; empty for the directory itself.
+fn below<'p>(path: &'p [u8], directory: &[u8]) -> Option<&'p [u8]> {
+    match path.strip_prefix(directory)? {
+        [] => Some(&[]),
+        [b'/', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
+/// The last component.
+fn name_of(path: &[u8]) -> &OsStr {
+    OsStr::from_bytes(path.rsplit(|byte| *byte == b'/').next().unwrap_or(path))
+}
+
+/// Whether a relative link, `depth` directories deep, leads to somewhere in the data directory.
+fn stays_inside(target: &str, depth: usize) -> bool {
+    if target.is_empty() || target.starts_with('/') || target.contains('\0') {
+        return false;
+    }
+    let mut level = depth;
+    for component in target.split('/') {
+        match component {
+            "" | "." => {}
+            ".." => match level.checked_sub(1) {
+                Some(up) => level = up,
+                None => return false,
+            },
+            _ => level += 1,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tablespaces::Placed;
+
+    fn layout(directory: &Path) -> Layout {
+        let options = RebuildOptions {
+            data_dir: directory.join("data"),
+            wal_dir: Some(directory.join("wal")),
+            tablespaces: vec![Placed { oid: 16384, original: "/x".into(), directory: directory.join("ts") }],
+            owner: None,
+            jobs: 1,
+        };
+        Layout::create(&options, 0o700).unwrap()
+    }
+
+    fn path(text: &str) -> FilePath {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn paths_find_their_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
+        assert_eq!(layout.place(&path("base/5/1259")), (DATA, b"base/5/1259".as_slice()));
+        assert_eq!(layout.place(&path("pg_wal")), (2, b"".as_slice()));
+        assert_eq!(layout.place(&path("pg_wal/archive_status")), (2, b"archive_status".as_slice()));
+        assert_eq!(layout.place(&path("pg_walx")), (DATA, b"pg_walx".as_slice()));
+        assert_eq!(layout.place(&path("pg_tblspc/16384/PG_17/5/1")), (3, b"PG_17/5/1".as_slice()));
+        assert_eq!(layout.place(&path("pg_tblspc/163840/x")), (DATA, b"pg_tblspc/163840/x".as_slice()));
+    }
+
+    /// Whatever a file list asks for, nothing is opened or made through a symbolic link, nor taken over.
+    #[test]
+    fn links_are_never_followed_and_nothing_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
+        let elsewhere = directory.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, layout.data_dir().join("base")).unwrap();
+        for lacks_openat2 in [false, true] {
+            layout.lacks_openat2.store(lacks_openat2, Ordering::Relaxed);
+            let direct = Place { root: DATA, path: b"base" };
+            assert!(layout.open_to_write(direct).is_err());
+            assert!(layout.make_dir(&path("base"), 0o700).is_err());
+        }
+        layout.lacks_openat2.store(false, Ordering::Relaxed);
+        assert!(layout.open_to_write(Place { root: DATA, path: b"base/1" }).is_err());
+        assert!(layout.make_dir(&path("base/1"), 0o700).is_err());
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+        let file = Place { root: DATA, path: b"PG_VERSION" };
+        layout.make_empty(file, 0o600, 0).unwrap();
+        assert!(layout.make_empty(file, 0o600, 0).is_err());
+    }
+
+    #[test]
+    fn inner_links_stay_inside() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
+        assert!(layout.make_inner_link(&path("log"), "../../etc").is_err());
+        assert!(layout.make_inner_link(&path("log"), "/etc").is_err());
+        layout.make_inner_link(&path("log"), "base/../x").unwrap();
+        assert!(stays_inside("../a", 1) && !stays_inside("../../a", 1) && !stays_inside("a/../..", 0));
+    }
+
+    /// The marker stands before anything else is written, and a tablespace that the manifest does not name gets no link.
+    #[test]
+    fn the_marker_comes_first_and_links_only_where_the_manifest_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
+        assert!(layout.data_dir().join(INCOMPLETE_MARKER).exists());
+        layout.make_dir(&path("pg_tblspc"), 0o700).unwrap();
+        layout.make_tablespace_link(&path("pg_tblspc/16384"), 0o700).unwrap();
+        assert!(matches!(
+            layout.make_tablespace_link(&path("pg_tblspc/1"), 0o700),
+            Err(RebuildError::Hostile(_))
+        ));
+        let link = std::fs::read_link(layout.data_dir().join("pg_tblspc/16384")).unwrap();
+        assert_eq!(link, directory.path().join("ts"));
+        layout.make_dir(&path("pg_wal"), 0o700).unwrap();
+        layout.make_dir(&path("pg_wal/archive_status"), 0o700).unwrap();
+        assert!(directory.path().join("wal/archive_status").is_dir());
+        assert_eq!(
+            std::fs::read_link(layout.data_dir().join("pg_wal")).unwrap(),
+            directory.path().join("wal")
+        );
+        let (root, below) = layout.outside_place("/etc/postgresql/17/main/postgresql.conf").unwrap();
+        layout.make_empty(Place { root, path: below.as_bytes() }, 0o600, 0).unwrap();
+        assert!(layout.outside_place("/etc/../../x").is_err());
+        assert!(layout.outside_place("/etc/postgresql/17/main/pg_hba.conf").is_ok());
+    }
+}

@@ -1,0 +1,105 @@
+//! A data directory rebuilt from a backup's manifest and packs.
+//!
+//! First the file list is read as a stream: directories, links and empty files are made at once, and every extent becomes a
+//! task of 48 bytes under the pack that holds it ([`Work`]). Then lanes, plain threads, take one pack after another. A lane
+//! streams its pack by one request in chunks of at most 1 MiB, cuts out each frame it needs, decrypts it in place, decompresses
+//! it into one reused buffer and writes that to its place in its file. Nothing waits for order: a file is complete when its last
+//! extent, whichever that is, is written, and the lane that wrote it sets owner, mode and time. So memory is the task table
+//! plus a few MiB a lane, whatever the size of the cluster, and disk and network see long sequential transfers.
+//!
+//! At the end one `syncfs` for each filesystem makes everything durable. `pg_control`, `backup_label` and the recovery
+//! settings are not written here but after that, by `finish`: until then nothing in the directory would start.
+
+mod error;
+mod lane;
+mod layout;
+mod source;
+mod sync;
+mod work;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use highwater_archive::lineage::Lineage;
+use highwater_archive::manifest::{FileListReader, Manifest};
+
+pub use error::RebuildError;
+pub use layout::Layout;
+pub use work::Work;
+
+use crate::ownership::Account;
+use crate::tablespaces::Placed;
+
+/// Where to rebuild and as whom.
+#[derive(Debug, Clone)]
+pub struct RebuildOptions {
+    /// The data directory: absent or empty.
+    pub data_dir: PathBuf,
+    /// A place of its own for `pg_wal`: absent or empty.
+    pub wal_dir: Option<PathBuf>,
+    /// Where each tablespace goes: absent or empty.
+    pub tablespaces: Vec<Placed>,
+    /// Who gets the files, when that is not this process's user.
+    pub owner: Option<Account>,
+    /// How many packs are transferred at once, each by its own thread.
+    pub jobs: usize,
+}
+
+/// What a rebuild did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Files written, those outside the data directory included.
+    pub files: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Bytes fetched from the repository's packs.
+    pub fetched_bytes: u64,
+    /// Requests made for packs.
+    pub requests: u64,
+}
+
+/// Directory below the data directory that is ours.
+pub const OWN_DIRECTORY: &str = "highwater";
+
+/// Its file that is there as long as a restore has not come to its end.
+pub const INCOMPLETE_MARKER: &str = "highwater/restore.incomplete";
+
+/// Its directory for configuration files from outside the data directory.
+pub const OUTSIDE_DIRECTORY: &str = "highwater/config";
+
+/// Rebuilds everything but `pg_control`, `backup_label`, `tablespace_map` and settings, and makes it durable. `progress` is
+/// called, from several threads, with the count of bytes just written. Blocks; call it where blocking is allowed, with a runtime
+/// whose threads drive the store.
+///
+/// # Errors
+/// [`RebuildError`] naming the object and the file it belongs to; what was written stays, with the marker, and does not start.
+pub fn rebuild(
+    runtime: &tokio::runtime::Handle,
+    lineage: &Arc<Lineage>,
+    manifest: &Manifest,
+    options: &RebuildOptions,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Rebuilt, RebuildError> {
+    let layout = Layout::create(options, manifest.data_directory_mode)?;
+    let work = list_files(runtime, lineage, manifest, &layout)?;
+    let totals = lane::run(runtime, lineage, &work, &layout, options.jobs, progress)?;
+    layout.seal(&work)?;
+    sync::everything(&layout, &work)?;
+    Ok(Rebuilt { files: work.file_count(), bytes: work.total_bytes(), ..totals })
+}
+
+/// Reads the file list to its end; what needs no pack is made on the way.
+fn list_files(
+    runtime: &tokio::runtime::Handle,
+    lineage: &Arc<Lineage>,
+    manifest: &Manifest,
+    layout: &Layout,
+) -> Result<Work, RebuildError> {
+    let mut work = Work::new(manifest.extent_bytes);
+    let mut list = FileListReader::new(lineage.as_ref().clone(), manifest);
+    while let Some(line) = runtime.block_on(list.next())? {
+        work.add(line, layout)?;
+    }
+    work.order_tasks();
+    Ok(work)
+}

@@ -1,0 +1,90 @@
+//! One barrier for everything that was written.
+//!
+//! `syncfs` on each filesystem is one call where an fsync a file would be thousands, each a commit of the journal. It reports
+//! failed writes since Linux 5.8; on an older kernel, and where it is refused, each file and directory is fsynced.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::RebuildError;
+use super::layout::Layout;
+use super::work::Work;
+
+/// Makes everything below the roots durable.
+pub(super) fn everything(layout: &Layout, work: &Work) -> Result<(), RebuildError> {
+    let failed = |path: &Path, source: io::Error| RebuildError::Io {
+        operation: "make durable what was written to",
+        path: path.display().to_string(),
+        source,
+    };
+    if !syncfs_reports_errors() {
+        return one_by_one(layout, work);
+    }
+    let mut done: Vec<u64> = Vec::new();
+    for (path, directory) in layout.roots() {
+        let device = std::fs::metadata(path).map_err(|source| failed(path, source))?.dev();
+        if done.contains(&device) {
+            continue;
+        }
+        match rustix::fs::syncfs(directory) {
+            Ok(()) => done.push(device),
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return one_by_one(layout, work),
+            Err(errno) => return Err(failed(path, errno.into())),
+        }
+    }
+    Ok(())
+}
+
+/// Since 5.8 (commit 735e4ae5ba28 "vfs: track per-sb writeback errors and report them to syncfs").
+fn syncfs_reports_errors() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (major, minor) >= (5, 8)
+}
+
+fn one_by_one(layout: &Layout, work: &Work) -> Result<(), RebuildError> {
+    for place in work.places() {
+        let file = layout.open_to_write(place)?;
+        rustix::fs::fsync(&file).map_err(|errno| layout.io("fsync", place, errno))?;
+    }
+    let mut directories: Vec<PathBuf> = layout.roots().map(|(path, _)| path.to_owned()).collect();
+    while let Some(directory) = directories.pop() {
+        let failed =
+            |source| RebuildError::Io { operation: "fsync", path: directory.display().to_string(), source };
+        for entry in std::fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_type().map_err(failed)?.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+        highwater_archive::durable::fsync_dir(&directory)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rebuild::RebuildOptions;
+
+    #[test]
+    fn both_ways_take_a_tree() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = RebuildOptions {
+            data_dir: directory.path().join("data"),
+            wal_dir: None,
+            tablespaces: Vec::new(),
+            owner: None,
+            jobs: 1,
+        };
+        let layout = Layout::create(&options, 0o700).unwrap();
+        let work = Work::new(1 << 20);
+        layout.make_dir(&"base".parse().unwrap(), 0o700).unwrap();
+        everything(&layout, &work).unwrap();
+        one_by_one(&layout, &work).unwrap();
+    }
+}

@@ -1,0 +1,198 @@
+//! What is to be written: files and, under each pack, the extents that it holds.
+//!
+//! This is the one thing that grows with the cluster: 48 bytes an extent of 1 MiB and about 100 a file, so a cluster of a
+//! terabyte in a million files takes 150 MB. Names lie one after another in a single allocation.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use highwater_archive::manifest::{Extent, FileEntry, FileLine};
+
+use super::RebuildError;
+use super::layout::{Layout, RootIndex};
+
+/// A name below a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place<'a> {
+    pub(super) root: RootIndex,
+    pub(super) path: &'a [u8],
+}
+
+/// A file with bytes.
+#[derive(Debug)]
+struct FileTask {
+    root: RootIndex,
+    mode: u16,
+    name_at: u64,
+    name_len: u32,
+    /// Extents not written yet.
+    missing: AtomicU32,
+    size: u64,
+    mtime: i64,
+}
+
+/// One extent to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Task {
+    /// Where its bytes lie.
+    pub(super) extent: Extent,
+    /// Whose they are.
+    pub(super) file: u32,
+    /// Which extent of the file.
+    pub(super) index: u32,
+}
+
+/// A pack that something is needed from.
+#[derive(Debug)]
+pub(super) struct PackWork {
+    /// Its path below the lineage.
+    pub(super) path: String,
+    /// Its header, which its key comes from.
+    pub(super) header: Vec<u8>,
+    /// What is needed, in the order it lies there once [`Work::order_tasks`] was called.
+    pub(super) tasks: Vec<Task>,
+}
+
+/// All that is to be written.
+#[derive(Debug)]
+pub struct Work {
+    extent_bytes: u64,
+    names: Vec<u8>,
+    files: Vec<FileTask>,
+    packs: Vec<PackWork>,
+    total_bytes: u64,
+    file_count: u64,
+}
+
+impl Work {
+    /// Nothing yet, of extents of this length.
+    pub(super) fn new(extent_bytes: u32) -> Work {
+        Work {
+            extent_bytes: u64::from(extent_bytes.max(1)),
+            names: Vec::new(),
+            files: Vec::new(),
+            packs: Vec::new(),
+            total_bytes: 0,
+            file_count: 0,
+        }
+    }
+
+    /// Takes a line of the file list: what needs no pack is made, the rest is noted.
+    pub(super) fn add(&mut self, line: FileLine, layout: &Layout) -> Result<(), RebuildError> {
+        match line {
+            FileLine::Pack { pack, path, header } => {
+                if pack as usize != self.packs.len() {
+                    return Err(RebuildError::Hostile(format!("pack number {pack} out of turn")));
+                }
+                self.packs.push(PackWork { path, header, tasks: Vec::new() });
+                Ok(())
+            }
+            FileLine::Dir { path, mode } => layout.make_dir(&path, mode),
+            FileLine::Tablespace { path, mode, .. } => layout.make_tablespace_link(&path, mode),
+            FileLine::Symlink { path, target } => layout.make_inner_link(&path, &target),
+            FileLine::File { path, file } => {
+                // What a backup holds of an earlier recovery must not steer this one.
+                if path.as_str().is_some_and(|name| crate::settings::SIGNAL_FILES.contains(&name)) {
+                    return Ok(());
+                }
+                let (root, below) = layout.place(&path);
+                self.add_file(Place { root, path: below }, file, layout)
+            }
+            FileLine::Outside { path, file, .. } => {
+                let (root, below) = layout.outside_place(&path)?;
+                self.add_file(Place { root, path: below.as_bytes() }, file, layout)
+            }
+        }
+    }
+
+    fn add_file(&mut self, place: Place<'_>, file: FileEntry, layout: &Layout) -> Result<(), RebuildError> {
+        self.file_count += 1;
+        self.total_bytes = self.total_bytes.saturating_add(file.size);
+        if file.extents.is_empty() {
+            return layout.make_empty(place, file.mode, file.mtime);
+        }
+        let hostile = || RebuildError::Hostile(format!("{} is more than can be listed", layout.name(place)));
+        let number = u32::try_from(self.files.len()).map_err(|_| hostile())?;
+        let count = u32::try_from(file.extents.len()).map_err(|_| hostile())?;
+        for (index, extent) in (0u32..).zip(file.extents) {
+            let pack = self.packs.get_mut(extent.pack as usize).ok_or_else(hostile)?;
+            pack.tasks.push(Task { extent, file: number, index });
+        }
+        self.files.push(FileTask {
+            root: place.root,
+            mode: (file.mode & 0o777) as u16,
+            name_at: self.names.len() as u64,
+            name_len: u32::try_from(place.path.len()).map_err(|_| hostile())?,
+            missing: AtomicU32::new(count),
+            size: file.size,
+            mtime: file.mtime,
+        });
+        self.names.extend_from_slice(place.path);
+        Ok(())
+    }
+
+    /// Brings each pack's tasks into the order in which they lie in it, and forgets packs that nothing is needed from.
+    pub(super) fn order_tasks(&mut self) {
+        self.packs.retain(|pack| !pack.tasks.is_empty());
+        for pack in &mut self.packs {
+            pack.tasks.shrink_to_fit();
+            pack.tasks.sort_unstable_by_key(|task| task.extent.offset);
+        }
+    }
+
+    /// The packs that something is needed from.
+    pub(super) fn packs(&self) -> &[PackWork] {
+        &self.packs
+    }
+
+    /// A file's name.
+    pub(super) fn place(&self, file: u32) -> Place<'_> {
+        let Some(task) = self.files.get(file as usize) else { return Place { root: 0, path: b"" } };
+        let from = task.name_at as usize;
+        let path = self.names.get(from..from + task.name_len as usize).unwrap_or_default();
+        Place { root: task.root, path }
+    }
+
+    /// Where an extent begins in its file, and how long it must be, in bytes.
+    pub(super) fn stretch(&self, task: &Task) -> (u64, u64) {
+        let size = self.files.get(task.file as usize).map_or(0, |file| file.size);
+        let begin = u64::from(task.index) * self.extent_bytes;
+        (begin, size.saturating_sub(begin).min(self.extent_bytes))
+    }
+
+    /// Notes that one more extent is written; gives mode and time of modification when it was the file's last.
+    pub(super) fn written(&self, file: u32) -> Option<(u32, i64)> {
+        let task = self.files.get(file as usize)?;
+        let was = task.missing.fetch_sub(1, Ordering::AcqRel);
+        (was == 1).then_some((u32::from(task.mode), task.mtime))
+    }
+
+    /// What a pack is needed for, in words.
+    pub(super) fn needed_for(&self, pack: &PackWork, layout: &Layout) -> String {
+        let Some(first) = pack.tasks.first() else { return "nothing".to_owned() };
+        let mut others: Vec<u32> =
+            pack.tasks.iter().map(|task| task.file).filter(|file| *file != first.file).collect();
+        others.sort_unstable();
+        others.dedup();
+        let name = layout.name(self.place(first.file));
+        match others.len() {
+            0 => name,
+            1 => format!("{name} and another file"),
+            count => format!("{name} and {count} other files"),
+        }
+    }
+
+    /// How many files there are, empty ones and those outside the data directory included.
+    pub fn file_count(&self) -> u64 {
+        self.file_count
+    }
+
+    /// Their bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Every file with bytes, for the fsync of each.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        (0..u32::try_from(self.files.len()).unwrap_or(u32::MAX)).map(|file| self.place(file))
+    }
+}

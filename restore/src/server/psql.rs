@@ -1,0 +1,128 @@
+//! Asking a local server through `psql`, as the user that runs it.
+//!
+//! The programs beside the server are used, and not a client library, because the one login that nearly every `pg_hba.conf`
+//! grants is `peer` for the owner of the data directory, and only another process can be that user.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use super::{ServerError, ServerOptions, State};
+
+/// What is asked to see how far recovery is.
+const RECOVERY: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() \
+                        ELSE '' END, coalesce(pg_last_wal_replay_lsn()::text, '')";
+
+/// Where the server listens, as its `postmaster.pid` says.
+struct Address {
+    port: u16,
+    /// A socket directory, or the first TCP address when it has no socket.
+    host: PathBuf,
+}
+
+/// Reads `postmaster.pid` (`miscadmin.h`, LOCK_FILE_LINE_*): line 4 the port, line 5 the first socket directory, line 6
+/// the first TCP address. `None` before the server has filled it in.
+fn address(options: &ServerOptions) -> Option<Address> {
+    let text = std::fs::read_to_string(options.data_dir.join("postmaster.pid")).ok()?;
+    let mut lines = text.lines().skip(3);
+    let port = lines.next()?.trim().parse().ok()?;
+    let socket = lines.next()?.trim();
+    let host = if socket.is_empty() { lines.next()?.trim() } else { socket };
+    Some(Address { port, host: PathBuf::from(if host == "*" { "localhost" } else { host }) })
+}
+
+/// Runs one command. The outer error is one of running psql; the inner one is what psql printed.
+fn run(
+    options: &ServerOptions,
+    address: &Address,
+    database: &str,
+    sql: &str,
+) -> Result<Result<String, String>, ServerError> {
+    let mut command = options.installation.command("psql", options.run_as.as_ref());
+    command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]);
+    command.arg("-h").arg(&address.host).arg("-p").arg(address.port.to_string());
+    if let Some(user) = &options.user {
+        command.arg("-U").arg(user);
+    }
+    // A service file or a password of ours has no business with this server.
+    for name in
+        ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE", "PGOPTIONS", "PGPASSWORD", "PGSSLMODE"]
+    {
+        command.env_remove(name);
+    }
+    command.env("PGCONNECT_TIMEOUT", "10").env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+    let output = command.output().map_err(|source| ServerError::Io { what: "run psql".into(), source })?;
+    if output.status.success() {
+        return Ok(Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()));
+    }
+    Ok(Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// Rows of one SQL command.
+pub(super) fn query(options: &ServerOptions, database: &str, sql: &str) -> Result<String, ServerError> {
+    let Some(address) = address(options) else {
+        return Err(ServerError::Query { message: "the server does not listen yet".into() });
+    };
+    run(options, &address, database, sql)?.map_err(|message| ServerError::Query { message })
+}
+
+/// How far recovery is.
+pub(super) fn ask_recovery(options: &ServerOptions) -> Result<State, ServerError> {
+    let Some(address) = address(options) else {
+        return Ok(State::Starting { answer: "no address yet".into() });
+    };
+    match run(options, &address, "postgres", RECOVERY)? {
+        Ok(row) => Ok(state_of(&row)),
+        Err(message) if is_login_refusal(&message) => Err(ServerError::Refused { message }),
+        Err(answer) => Ok(State::Starting { answer }),
+    }
+}
+
+/// Reads the one row of [`RECOVERY`].
+fn state_of(row: &str) -> State {
+    let mut columns = row.split('|');
+    match (columns.next(), columns.next(), columns.next()) {
+        (Some("f"), ..) => State::Writable,
+        (Some("t"), Some(pause), Some(replayed)) => {
+            State::Recovering { paused: pause == "paused", replayed: replayed.to_owned() }
+        }
+        _ => State::Starting { answer: row.to_owned() },
+    }
+}
+
+/// Whether the server is up and it is the login that failed; waiting would not help.
+fn is_login_refusal(message: &str) -> bool {
+    [
+        "no pg_hba.conf entry",
+        "authentication failed",
+        "no password supplied",
+        "does not exist",
+        "permission denied",
+    ]
+    .iter()
+    .any(|part| message.contains(part))
+        && !message.contains("the database system is")
+        && !message.contains("No such file or directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_states() {
+        assert_eq!(state_of("f||0/3000000"), State::Writable);
+        let paused = State::Recovering { paused: true, replayed: "0/3000060".into() };
+        assert_eq!(state_of("t|paused|0/3000060"), paused);
+        let running = State::Recovering { paused: false, replayed: String::new() };
+        assert_eq!(state_of("t|not paused|"), running);
+        assert!(matches!(state_of(""), State::Starting { .. }));
+    }
+
+    #[test]
+    fn a_server_that_starts_is_not_one_that_refuses() {
+        assert!(!is_login_refusal("psql: error: FATAL:  the database system is starting up"));
+        assert!(!is_login_refusal("connection to server on socket failed: No such file or directory"));
+        assert!(is_login_refusal("FATAL:  role \"root\" does not exist"));
+        assert!(is_login_refusal("FATAL:  Peer authentication failed for user \"postgres\""));
+    }
+}
