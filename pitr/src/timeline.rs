@@ -201,7 +201,7 @@ impl TimelineHistory {
     }
 }
 
-/// `TIMELINE  XXX/XXX  reason`.
+/// `TIMELINE  HIGH/LOW  reason`.
 fn parse_line(line: &str) -> Option<Ancestor> {
     let mut words = line.splitn(2, char::is_whitespace);
     let timeline = TimelineId::new(words.next()?.parse().ok()?)?;
