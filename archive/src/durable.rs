@@ -80,7 +80,7 @@ pub fn write_new<C: AsRef<[u8]>>(path: &Path, chunks: &[C]) -> Result<Published,
             if published == Published::Exists {
                 at::fsync_file(&directory, name).map_err(fail("fsync"))?;
             }
-            at::fsync(&directory, ".").map_err(fail("fsync the directory of"))?;
+            at::fsync(&directory).map_err(fail("fsync the directory of"))?;
             Ok(published)
         }
         at::Publication::Unsupported => Err(DurableError::NoAtomicPublish { path: path.to_owned() }),
@@ -99,7 +99,7 @@ pub fn replace<C: AsRef<[u8]>>(path: &Path, chunks: &[C]) -> Result<(), DurableE
     let mut temp = at::Temp::create(&directory).map_err(fail("create a temporary file beside"))?;
     temp.write(chunks).map_err(fail("write"))?;
     temp.replace(name).map_err(fail("replace"))?;
-    at::fsync(&directory, ".").map_err(fail("fsync the directory of"))
+    at::fsync(&directory).map_err(fail("fsync the directory of"))
 }
 
 /// Makes `path` and all its missing parents with mode 0700 and fsyncs the parent of each, also where another process made
@@ -130,7 +130,7 @@ pub fn create_dir_all_durable(path: &Path) -> Result<(), DurableError> {
         let (parent, name) = split(directory)?;
         let parent = at::open_directory_path(parent).map_err(fail(directory, "open the parent of"))?;
         at::make_directory(&parent, name).map_err(fail(directory, "create the directory"))?;
-        at::fsync(&parent, ".").map_err(fail(directory, "fsync the parent of"))?;
+        at::fsync(&parent).map_err(fail(directory, "fsync the parent of"))?;
     }
     Ok(())
 }
@@ -142,7 +142,7 @@ pub fn create_dir_all_durable(path: &Path) -> Result<(), DurableError> {
 pub fn fsync_dir(path: &Path) -> Result<(), DurableError> {
     let fail = |source| DurableError::Io { operation: "fsync the directory", path: path.to_owned(), source };
     let directory = at::open_directory_path(path).map_err(fail)?;
-    at::fsync(&directory, ".").map_err(fail)
+    at::fsync(&directory).map_err(fail)
 }
 
 /// Makes the contents of the file `path` durable (its entry in the directory is [`fsync_dir`]'s).
@@ -167,7 +167,7 @@ pub fn remove(path: &Path) -> Result<(), DurableError> {
     let fail = |operation| move |source| DurableError::Io { operation, path: path.to_owned(), source };
     let directory = at::open_directory_path(directory).map_err(fail("open the directory of"))?;
     at::unlink(&directory, name).map_err(fail("remove"))?;
-    at::fsync(&directory, ".").map_err(fail("fsync the directory of"))
+    at::fsync(&directory).map_err(fail("fsync the directory of"))
 }
 
 /// Removes from the directory `path` (not below it) the temporary files of writers that are gone: those whose process on
@@ -192,3 +192,6 @@ fn split(path: &Path) -> Result<(&Path, &OsStr), DurableError> {
     };
     Ok((directory, name))
 }
+
+#[cfg(test)]
+mod tests;

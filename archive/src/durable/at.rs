@@ -2,6 +2,8 @@
 //!
 //! Working by descriptor means that a directory that is renamed or replaced by a link half-way cannot send a write elsewhere.
 
+#![allow(clippy::disallowed_methods, reason = "this is the door")]
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -66,7 +68,7 @@ pub(crate) fn open_file(directory: impl AsFd, name: &OsStr) -> io::Result<File> 
 pub(crate) fn make_directory(parent: impl AsFd, name: &OsStr) -> io::Result<()> {
     match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
         Ok(()) => {
-            trace::note(Step::MakeDirectory, name);
+            trace::on_entry(Step::MakeDirectory, &parent, name);
             let made = open_directory(&parent, name)?;
             Ok(rustix::fs::fchmod(made, Mode::RWXU)?)
         }
@@ -75,23 +77,23 @@ pub(crate) fn make_directory(parent: impl AsFd, name: &OsStr) -> io::Result<()> 
     }
 }
 
-/// Fsyncs an open file or directory; `name` is what the trace calls it.
-pub(crate) fn fsync(what: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
-    rustix::fs::fsync(what)?;
-    trace::note(Step::Fsync, name.as_ref());
+/// Fsyncs an open file or directory.
+pub(crate) fn fsync(what: impl AsFd) -> io::Result<()> {
+    rustix::fs::fsync(&what)?;
+    trace::on(Step::Fsync, &what);
     Ok(())
 }
 
 /// Fsyncs the file `name` in `directory`.
 pub(crate) fn fsync_file(directory: impl AsFd, name: &OsStr) -> io::Result<()> {
-    fsync(open_file(directory, name)?, name)
+    fsync(open_file(directory, name)?)
 }
 
 /// Removes the file `name`; answers whether it was there.
 pub(crate) fn unlink(directory: impl AsFd, name: &OsStr) -> io::Result<bool> {
-    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+    match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
         Ok(()) => {
-            trace::note(Step::Unlink, name);
+            trace::on_entry(Step::Unlink, &directory, name);
             Ok(true)
         }
         Err(Errno::NOENT) => Ok(false),
@@ -117,7 +119,7 @@ impl<'a> Temp<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let file = File::from(rustix::fs::openat(directory, name.as_str(), flags, mode)?);
-        trace::note(Step::Create, name.as_ref());
+        trace::on(Step::Create, &file);
         let temp = Self { directory, name, file, linked: true };
         rustix::fs::fchmod(&temp.file, mode)?;
         Ok(temp)
@@ -139,8 +141,8 @@ impl<'a> Temp<'a> {
                 }
             }
         }
-        trace::note(Step::Write, self.name.as_ref());
-        fsync(&self.file, &self.name)
+        trace::on(Step::Write, &self.file);
+        fsync(&self.file)
     }
 
     /// Gives the file its public name unless that is taken. The directory is not yet fsynced.
@@ -149,7 +151,7 @@ impl<'a> Temp<'a> {
         match rustix::fs::renameat_with(self.directory, from, self.directory, name, RenameFlags::NOREPLACE) {
             Ok(()) => {
                 self.linked = false;
-                trace::note_rename(&self.name, name);
+                trace::renamed(self.directory, self.name.as_ref(), name);
                 return Ok(Publication::Done(Published::New));
             }
             Err(Errno::EXIST) => return Ok(Publication::Done(Published::Exists)),
@@ -164,7 +166,7 @@ impl<'a> Temp<'a> {
     pub(crate) fn publish_by_link(self, name: &OsStr) -> io::Result<Publication> {
         match rustix::fs::linkat(self.directory, self.name.as_str(), self.directory, name, AtFlags::empty()) {
             Ok(()) => {
-                trace::note_rename(&self.name, name);
+                trace::renamed(self.directory, self.name.as_ref(), name);
                 Ok(Publication::Done(Published::New))
             }
             Err(Errno::EXIST) => Ok(Publication::Done(Published::Exists)),
@@ -177,7 +179,7 @@ impl<'a> Temp<'a> {
     pub(crate) fn replace(mut self, name: &OsStr) -> io::Result<()> {
         rustix::fs::renameat(self.directory, self.name.as_str(), self.directory, name)?;
         self.linked = false;
-        trace::note_rename(&self.name, name);
+        trace::renamed(self.directory, self.name.as_ref(), name);
         Ok(())
     }
 }
@@ -216,7 +218,7 @@ pub(crate) fn sweep(directory: &OwnedFd) -> io::Result<usize> {
         }
     }
     if swept > 0 {
-        fsync(directory, ".")?;
+        fsync(directory)?;
     }
     Ok(swept)
 }

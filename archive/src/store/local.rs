@@ -20,6 +20,8 @@ use futures::stream;
 
 use super::{Created, ListEntry, Listing, ObjectInfo, ObjectStream, Store, StoreError, path};
 
+#[cfg(test)]
+mod proof;
 mod read;
 mod walk;
 mod write;

@@ -31,7 +31,7 @@ impl Tree {
         temp.write(body).map_err(fail("write"))?;
         match temp.publish(name).map_err(fail("publish"))? {
             Publication::Done(Published::New) => {
-                at::fsync(&directory, ".").map_err(fail("fsync the directory of"))?;
+                at::fsync(&directory).map_err(fail("fsync the directory of"))?;
                 Ok(Created::New)
             }
             Publication::Done(Published::Exists) => self.confirm_existing(&directory, name, path),
@@ -48,8 +48,8 @@ impl Tree {
         if !file.metadata().map_err(fail("look up"))?.is_file() {
             return Err(self.not_a_file(path));
         }
-        at::fsync(&file, name).map_err(fail("fsync the existing"))?;
-        at::fsync(directory, ".").map_err(fail("fsync the directory of"))?;
+        at::fsync(&file).map_err(fail("fsync the existing"))?;
+        at::fsync(directory).map_err(fail("fsync the directory of"))?;
         Ok(Created::Exists)
     }
 
@@ -77,7 +77,7 @@ impl Tree {
             let proven = at::holds_published(directory).map_err(fail("read the directory of"))?;
             if !proven {
                 match level.checked_sub(1).and_then(|above| chain.get(above)) {
-                    Some(above) => at::fsync(above, "..").map_err(fail("fsync a directory above"))?,
+                    Some(above) => at::fsync(above).map_err(fail("fsync a directory above"))?,
                     None => self.fsync_above_root().map_err(fail("fsync the directory above the root of"))?,
                 }
             }
@@ -116,7 +116,7 @@ impl Tree {
         let root = std::path::absolute(&self.root)?;
         let above = root.parent().unwrap_or(Path::new("/"));
         match at::open_directory_path(above) {
-            Ok(above) => at::fsync(above, ".."),
+            Ok(above) => at::fsync(above),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             Err(error) => Err(error),
         }
@@ -127,7 +127,7 @@ impl Tree {
         let Some(directory) = self.open_directory("delete", parent)? else { return Ok(()) };
         at::unlink(&directory, OsStr::new(name)).map_err(|source| self.error("delete", path, source))?;
         // Also where it was gone already: another's removal may still be in memory only.
-        at::fsync(&directory, ".").map_err(|source| self.error("fsync the directory of", path, source))
+        at::fsync(&directory).map_err(|source| self.error("fsync the directory of", path, source))
     }
 
     /// Removes stale temporary files from the whole tree.
