@@ -313,6 +313,22 @@ impl Lineage {
         self.objects.read_racing(kind, path).await
     }
 
+    /// Publishes an object that was sealed as `name` under the path that others could race for.
+    pub(crate) async fn publish(
+        &self,
+        path: &str,
+        name: &str,
+        sealed: Bytes,
+    ) -> Result<Published, LineageError> {
+        self.repository.require_writer()?;
+        self.objects.publish(path, name, sealed).await
+    }
+
+    /// The name under which `path` lies; with `names: plain` without asking the store.
+    pub(crate) async fn find(&self, path: &str) -> Result<Option<String>, LineageError> {
+        self.objects.find(path).await
+    }
+
     /// All objects whose path below the lineage begins with `prefix`, sorted; the paths are below the lineage.
     ///
     /// # Errors

@@ -6,7 +6,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use highwater_pitr::segment::{SegmentName, WalFile};
+use highwater_pitr::timeline::TimelineId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::racing::NameMode;
 
 /// The text is not so many lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -224,4 +228,89 @@ pub fn backup_keyring(backup: &impl fmt::Display) -> String {
 pub fn split_content_name(name: &str) -> Option<(&str, ShortDigest)> {
     let (stem, digest) = name.rsplit_once('.')?;
     Some((stem, digest.parse().ok()?)).filter(|_| !stem.is_empty())
+}
+
+/// The directory of a timeline's WAL, below the lineage.
+pub fn wal_dir(timeline: TimelineId) -> String {
+    format!("{WAL}/{}", timeline.hex())
+}
+
+/// A WAL file, below the lineage.
+pub fn wal_object(file: &WalFile) -> String {
+    match file {
+        WalFile::History(_) => format!("{WAL}/{file}"),
+        WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::Backup { segment, .. } => {
+            format!("{}/{:08X}/{file}", wal_dir(segment.timeline), segment.log)
+        }
+    }
+}
+
+/// Who writes a timeline, below the lineage.
+pub fn wal_claim(timeline: TimelineId) -> String {
+    format!("{}/claim", wal_dir(timeline))
+}
+
+/// A part of a large segment, below the lineage.
+pub fn wal_part(segment: SegmentName, number: u32, digest: ShortDigest) -> String {
+    format!("{}.part.{number:04}.{digest}", wal_object(&WalFile::Segment(segment)))
+}
+
+/// Another valid end of a segment that is kept beside it, below the lineage.
+pub fn wal_variant(segment: SegmentName, digest: ShortDigest) -> String {
+    format!("{}.variant.{digest}", wal_object(&WalFile::Segment(segment)))
+}
+
+/// What an object below `wal/` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalEntry {
+    /// A WAL file; with the digest in its name, where names carry the content.
+    File(WalFile, Option<ShortDigest>),
+    /// The claim of a timeline; likewise.
+    Claim(TimelineId, Option<ShortDigest>),
+    /// A part of a large segment.
+    Part(SegmentName, u32, ShortDigest),
+    /// Another valid end of a segment.
+    Variant(SegmentName, ShortDigest),
+}
+
+impl WalEntry {
+    /// Reads a path below the lineage; `None` for whatever is not exactly a name that we write in this mode.
+    pub fn parse(path: &str, mode: NameMode) -> Option<Self> {
+        let name = path.rsplit('/').next()?;
+        let entry = Self::parse_name(path, name, mode)?;
+        // Written again it must be the same path: in the right directory, in the right case, nothing beside it.
+        (entry.path() == path).then_some(entry)
+    }
+
+    /// The path below the lineage.
+    pub fn path(&self) -> String {
+        let (stem, digest) = match self {
+            Self::File(file, digest) => (wal_object(file), *digest),
+            Self::Claim(timeline, digest) => (wal_claim(*timeline), *digest),
+            Self::Part(segment, number, digest) => return wal_part(*segment, *number, *digest),
+            Self::Variant(segment, digest) => return wal_variant(*segment, *digest),
+        };
+        digest.map_or_else(|| stem.clone(), |digest| NameMode::Content.name(&stem, digest))
+    }
+
+    fn parse_name(path: &str, name: &str, mode: NameMode) -> Option<Self> {
+        if let Some((stem, digest)) = split_content_name(name) {
+            if let Some(segment) = stem.strip_suffix(".variant") {
+                return Some(Self::Variant(segment.parse().ok()?, digest));
+            }
+            if let Some((segment, number)) = stem.rsplit_once(".part.") {
+                return Some(Self::Part(segment.parse().ok()?, number.parse().ok()?, digest));
+            }
+        }
+        let (stem, digest) = match mode {
+            NameMode::Plain => (name, None),
+            NameMode::Content => split_content_name(name).map(|(stem, digest)| (stem, Some(digest)))?,
+        };
+        if stem == "claim" {
+            let timeline = path.strip_prefix("wal/")?.get(..8)?;
+            let timeline = TimelineId::new(u32::from_str_radix(timeline, 16).ok()?)?;
+            return Some(Self::Claim(timeline, digest));
+        }
+        Some(Self::File(stem.parse().ok()?, digest))
+    }
 }

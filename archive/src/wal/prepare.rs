@@ -1,0 +1,108 @@
+//! From the bytes of a segment to what will be stored: all of it CPU work.
+
+use bytes::Bytes;
+use highwater_pitr::scan::{ChainEnd, SegmentScan, canonicalise, scan_segment};
+use highwater_pitr::segment::{SegmentName, WalFile};
+use highwater_pitr::wal::{SegmentHeader, read_segment_header};
+
+use super::{Content, MAX_WHOLE_SEGMENT_BYTES, WalPutError};
+use crate::lineage::{Lineage, LineageRecord};
+use crate::names;
+use crate::objects::short;
+use crate::seal::{self, Codec, HeaderExtra, MAX_FRAME_BYTES, ObjectKind};
+
+/// A segment that was checked, brought into its canonical form and, unless it is large, sealed.
+#[derive(Debug)]
+pub struct PreparedSegment {
+    pub(super) file: WalFile,
+    pub(super) segment: SegmentName,
+    pub(super) scan: SegmentScan,
+    pub(super) canonical: Vec<u8>,
+    pub(super) content: Content,
+    pub(super) codec: Codec,
+    /// The encoded index; none when it is larger than an attachment may be, and then readers make it from the segment.
+    pub(super) index: Option<Vec<u8>>,
+    /// The path below the lineage that two writers could race for, the name that this content has, and the object.
+    pub(super) path: String,
+    pub(super) name: String,
+    pub(super) sealed: Option<Bytes>,
+}
+
+impl PreparedSegment {
+    /// Checks `bytes` against the name and the lineage, and seals them. `file` is the segment or its `.partial`.
+    ///
+    /// A segment whose chain is broken is prepared too, because what is there already decides about it.
+    ///
+    /// # Errors
+    /// [`WalPutError::WrongCluster`], [`WalPutError::WrongMajor`], [`WalPutError::WrongSize`], [`WalPutError::NotWal`],
+    /// [`WalPutError::WrongKind`] for any other file.
+    pub fn new(lineage: &Lineage, file: WalFile, bytes: Vec<u8>, codec: Codec) -> Result<Self, WalPutError> {
+        let (WalFile::Segment(segment) | WalFile::Partial(segment)) = file else {
+            return Err(WalPutError::WrongKind { file });
+        };
+        let not_wal = |source| WalPutError::NotWal { file, source };
+        let header = read_segment_header(&bytes).map_err(not_wal)?;
+        check_identity(lineage.record(), file, &header)?;
+        let scan = scan_segment(&bytes, segment).map_err(not_wal)?;
+        let mut canonical = bytes;
+        canonicalise(&mut canonical, &scan);
+        let content = Content { digest: lineage.keys().digest(&canonical), valid_len: scan.valid_len };
+        let index = Some(scan.index.encode()).filter(|index| index.len() <= MAX_FRAME_BYTES);
+        let path = names::wal_object(&file);
+        let name = lineage.name_mode().name(&path, short(&content.digest));
+        let mut prepared =
+            Self { file, segment, scan, canonical, content, codec, index, path, name, sealed: None };
+        if !prepared.in_parts() && !prepared.is_refused() {
+            prepared.sealed = Some(prepared.seal_as(lineage, &prepared.name)?);
+        }
+        Ok(prepared)
+    }
+
+    /// What identifies it.
+    pub fn content(&self) -> Content {
+        self.content
+    }
+
+    /// How its chain of records ends, and what they say.
+    pub fn scan(&self) -> &SegmentScan {
+        &self.scan
+    }
+
+    /// Whether it is stored in parts.
+    pub(super) fn in_parts(&self) -> bool {
+        self.canonical.len() > MAX_WHOLE_SEGMENT_BYTES
+    }
+
+    /// Whether it may never have the name of the whole segment (I2).
+    pub(super) fn is_refused(&self) -> bool {
+        matches!((&self.file, &self.scan.end), (WalFile::Segment(_), ChainEnd::Broken { .. }))
+    }
+
+    /// Seals the whole canonical form as one object with this name.
+    pub(super) fn seal_as(&self, lineage: &Lineage, name: &str) -> Result<Bytes, WalPutError> {
+        let object = lineage.object_name(ObjectKind::Segment, name);
+        let extra = HeaderExtra {
+            valid_len: Some(self.content.valid_len),
+            attachment: self.index.as_deref(),
+            digest: None,
+        };
+        Ok(seal::seal(lineage.keys(), &object, self.codec, &self.canonical, extra)?.into())
+    }
+}
+
+/// Whether a segment's header is of the cluster that the lineage is bound to.
+fn check_identity(record: &LineageRecord, file: WalFile, header: &SegmentHeader) -> Result<(), WalPutError> {
+    let (expected, found) = (record.system_identifier, header.system_identifier);
+    if expected != found {
+        return Err(WalPutError::WrongCluster { file, expected, found });
+    }
+    let (expected, found) = (u32::from(record.pg_major), header.major.number());
+    if expected != found {
+        return Err(WalPutError::WrongMajor { file, expected, found });
+    }
+    let (expected, found) = (record.wal_segment_bytes.bytes(), header.segment_size.bytes());
+    if expected != found {
+        return Err(WalPutError::WrongSize { file, expected, found });
+    }
+    Ok(())
+}
