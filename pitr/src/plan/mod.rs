@@ -115,3 +115,8 @@ impl Plan {
         (self.stop.last_segment + 1).saturating_sub(self.first_segment)
     }
 }
+
+#[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
+mod way_tests;

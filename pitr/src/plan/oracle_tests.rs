@@ -1,0 +1,342 @@
+//! Plans against a slow oracle: recovery as PostgreSQL does it, record by record, over a made-up history.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::index::{
+    Carried, CheckpointRecord, DECODER, RestorePointRecord, SegmentIndex, TransactionEnd, TransactionKind,
+};
+use crate::target::RecoveryTarget;
+use crate::timeline::TimelineHistory;
+use crate::wal::PgMajor;
+
+const SIZE: u64 = 1 << 20;
+const RECORD: u64 = 64;
+
+#[derive(Debug, Clone, PartialEq)]
+enum What {
+    End(TransactionKind, u32),
+    Point(String),
+    Checkpoint,
+    Other,
+}
+
+/// One record; `time` is what the server's clock said.
+#[derive(Debug, Clone)]
+struct Record {
+    lsn: Lsn,
+    time: PgTime,
+    what: What,
+}
+
+impl Record {
+    fn end(&self) -> Lsn {
+        self.lsn.saturating_add(RECORD)
+    }
+
+    fn transaction(&self) -> Option<TransactionEnd> {
+        match self.what {
+            What::End(kind, xid) => {
+                Some(TransactionEnd { lsn: self.lsn, end: self.end(), xid, time: self.time, kind })
+            }
+            _ => None,
+        }
+    }
+
+    fn is_commit(&self) -> bool {
+        matches!(self.what, What::End(TransactionKind::Commit | TransactionKind::CommitPrepared, _))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct History {
+    records: Vec<Record>,
+    backups: Vec<BackupPoint>,
+}
+
+impl History {
+    fn size() -> WalSegmentSize {
+        WalSegmentSize::try_from(u32::try_from(SIZE).unwrap()).unwrap()
+    }
+
+    fn ancestry() -> Ancestry {
+        TimelineHistory::root(TimelineId::FIRST).ancestry()
+    }
+
+    fn segments(&self) -> std::ops::Range<u64> {
+        let number = |record: Option<&Record>| record.unwrap().lsn.as_u64() / SIZE;
+        number(self.records.first())..number(self.records.last()) + 1
+    }
+
+    fn index(&self, number: u64) -> SegmentIndex {
+        let here = |record: &&Record| record.lsn.as_u64() / SIZE == number;
+        let records: Vec<&Record> = self.records.iter().filter(here).collect();
+        let before = self.records.iter().rfind(|record| record.lsn.as_u64() / SIZE < number);
+        SegmentIndex {
+            decoder: DECODER,
+            segment: SegmentName::from_number(TimelineId::FIRST, number, Self::size()),
+            segment_size: Self::size(),
+            block_size: 8192,
+            major: PgMajor::V17,
+            system_identifier: 7,
+            first_record: records.first().map(|record| record.lsn),
+            first_prev: before.map(|record| record.lsn),
+            last_record: records.last().map(|record| record.lsn),
+            end: records.last().map_or(Lsn::new(number * SIZE), |record| record.end()),
+            ended_by_switch: true,
+            stops_early: false,
+            undecoded: None,
+            carried_in: Carried::default(),
+            unfinished: None,
+            transactions: records.iter().filter_map(|record| record.transaction()).collect(),
+            restore_points: records
+                .iter()
+                .filter_map(|record| match &record.what {
+                    What::Point(name) => Some(RestorePointRecord {
+                        lsn: record.lsn,
+                        end: record.end(),
+                        name: name.clone(),
+                        time: record.time,
+                    }),
+                    _ => None,
+                })
+                .collect(),
+            checkpoints: records
+                .iter()
+                .filter(|record| record.what == What::Checkpoint)
+                .map(|record| CheckpointRecord {
+                    lsn: record.lsn,
+                    end: record.end(),
+                    redo: record.lsn,
+                    time: record.time,
+                    online: true,
+                })
+                .collect(),
+        }
+    }
+
+    fn scan(&self, target: &RecoveryTarget, backup: &BackupPoint) -> ScanEnd {
+        let mut scan = TargetScan::new(target, backup, &self.backups, Self::size());
+        for number in backup.first_segment(Self::size())..self.segments().end {
+            if scan.push(&self.index(number)).unwrap() == Step::Done {
+                break;
+            }
+        }
+        scan.finish()
+    }
+
+    /// The loop that the archive runs around [`candidates`] and [`TargetScan`].
+    fn plan(&self, target: &RecoveryTarget) -> Option<(BackupPoint, StopPoint)> {
+        let backups: Vec<&BackupPoint> = self.backups.iter().collect();
+        for candidate in candidates(target, &backups, &Self::ancestry(), None).ok()? {
+            match self.scan(target, candidate) {
+                ScanEnd::Stop(stop) => return Some((candidate.clone(), stop)),
+                ScanEnd::BeforeBackup | ScanEnd::NotFound => {}
+                ScanEnd::PastEnd | ScanEnd::Incomplete => return None,
+            }
+        }
+        None
+    }
+
+    /// `PerformWalRecovery` in small: how many of all records are there in the end, or why the server died.
+    fn recover(&self, backup: &BackupPoint, stop: &Stop) -> Result<usize, &'static str> {
+        let mut replayed = backup.start;
+        for (at, record) in self.records.iter().enumerate().filter(|(_, record)| record.lsn >= backup.start) {
+            let transaction = record.transaction();
+            let consistent = replayed >= backup.stop;
+            let stops_before = match stop {
+                Stop::Immediate => consistent,
+                Stop::Time { time, inclusive } => transaction
+                    .is_some_and(|end| if *inclusive { end.time > *time } else { end.time >= *time }),
+                Stop::Lsn { lsn, inclusive } => !inclusive && record.lsn >= *lsn,
+                Stop::Xid { xid, inclusive } => !inclusive && transaction.is_some_and(|end| end.xid == *xid),
+                Stop::Name { .. } => false,
+            };
+            if stops_before {
+                return if consistent { Ok(at) } else { Err("stop point before consistent recovery point") };
+            }
+            replayed = record.end();
+            let consistent = replayed >= backup.stop;
+            let stops_after = match stop {
+                Stop::Immediate => consistent,
+                Stop::Time { .. } => false,
+                Stop::Lsn { lsn, inclusive } => *inclusive && record.lsn >= *lsn,
+                Stop::Xid { xid, inclusive } => *inclusive && transaction.is_some_and(|end| end.xid == *xid),
+                Stop::Name { name } => record.what == What::Point(name.clone()),
+            };
+            if stops_after {
+                return if consistent {
+                    Ok(at + 1)
+                } else {
+                    Err("stop point before consistent recovery point")
+                };
+            }
+        }
+        Err("recovery ended before configured recovery target was reached")
+    }
+
+    /// I24 by its words: how many of all records belong to the state that the target names, seen from `backup`; `None`
+    /// where the archive cannot know.
+    fn meant(&self, target: &RecoveryTarget, backup: &BackupPoint) -> Option<usize> {
+        let all = self.records.len();
+        let mut seen = self.records.iter().enumerate().filter(|(_, record)| record.lsn >= backup.start);
+        let end = self.records.last().unwrap().end();
+        match target {
+            RecoveryTarget::Latest => Some(all),
+            RecoveryTarget::Consistent => {
+                self.records.iter().position(|record| record.lsn >= backup.stop).or(Some(all))
+            }
+            RecoveryTarget::Time { time, before } => {
+                let later = |end: TransactionEnd| if *before { end.time >= *time } else { end.time > *time };
+                let first = seen.find(|(_, record)| record.transaction().is_some_and(later));
+                let dated = self
+                    .records
+                    .iter()
+                    .filter(|record| record.lsn.as_u64() / SIZE >= backup.first_segment(Self::size()))
+                    .filter(|record| record.what != What::Other)
+                    .map(|record| record.time);
+                let stops =
+                    self.backups.iter().filter(|backup| backup.stop <= end).map(|backup| backup.stop_time);
+                let evidence = dated.chain(stops).max();
+                first.map(|(at, _)| at).or((evidence >= Some(*time)).then_some(all))
+            }
+            RecoveryTarget::Lsn { lsn, before } => {
+                let first = seen.find(|(_, record)| record.lsn >= *lsn);
+                first.map(|(at, _)| if *before { at } else { at + 1 }).or((*lsn <= end).then_some(all))
+            }
+            RecoveryTarget::Xid { xid, before } => seen
+                .find(|(_, record)| record.transaction().is_some_and(|end| end.xid == *xid))
+                .map(|(at, _)| if *before { at } else { at + 1 }),
+            RecoveryTarget::RestorePoint { name } => {
+                seen.find(|(_, record)| record.what == What::Point(name.clone())).map(|(at, _)| at + 1)
+            }
+        }
+    }
+
+    /// Whether recovery from `backup` may stop after `count` records.
+    fn serves(&self, backup: &BackupPoint, count: usize) -> bool {
+        count > 0 && self.records[count - 1].end() >= backup.stop
+    }
+}
+
+fn what() -> impl Strategy<Value = What> {
+    let kind = prop_oneof![
+        6 => Just(TransactionKind::Commit),
+        2 => Just(TransactionKind::Abort),
+        1 => Just(TransactionKind::CommitPrepared),
+        1 => Just(TransactionKind::AbortPrepared),
+    ];
+    prop_oneof![
+        6 => kind.prop_map(|kind| What::End(kind, 0)),
+        1 => "[ab]".prop_map(What::Point),
+        1 => Just(What::Checkpoint),
+        5 => Just(What::Other),
+    ]
+}
+
+prop_compose! {
+    fn histories(clock_goes_back: f64)(
+        rows in prop::collection::vec((what(), 0i64..3, 0u8..6, prop::option::weighted(0.05, -9i64..9)), 6..60),
+        backups in prop::collection::vec((any::<prop::sample::Index>(), 1usize..6), 0..5),
+        clock_goes_back in prop::bool::weighted(clock_goes_back),
+    ) -> History {
+        let mut clock = 1000i64;
+        let mut lsn = 3 * SIZE + 40;
+        let mut records = Vec::new();
+        for (xid, (mut what, step, next_segment, jump)) in (100u32..).zip(rows) {
+            clock += step + if clock_goes_back { jump.unwrap_or(0) } else { 0 };
+            if next_segment == 0 {
+                lsn = (lsn / SIZE + 1) * SIZE + 40;
+            }
+            if let What::End(_, id) = &mut what {
+                *id = xid;
+            }
+            records.push(Record { lsn: Lsn::new(lsn), time: PgTime::from_postgres_micros(clock), what });
+            lsn += RECORD;
+        }
+        let backups = backups.iter().enumerate().map(|(number, (start, length))| {
+            let start = start.index(records.len());
+            let stop = (start + length).min(records.len() - 1);
+            BackupPoint {
+                id: format!("{number}"),
+                timeline: TimelineId::FIRST,
+                start: records[start].lsn,
+                stop: records[stop].end(),
+                stop_time: records[stop].time,
+            }
+        }).collect();
+        History { records, backups }
+    }
+}
+
+fn targets() -> impl Strategy<Value = RecoveryTarget> {
+    prop_oneof![
+        1 => Just(RecoveryTarget::Latest),
+        1 => Just(RecoveryTarget::Consistent),
+        6 => (990i64..1100, any::<bool>()).prop_map(|(time, before)| RecoveryTarget::Time {
+            time: PgTime::from_postgres_micros(time),
+            before,
+        }),
+        4 => (0u64..14 * SIZE, any::<bool>()).prop_map(|(lsn, before)| RecoveryTarget::Lsn { lsn: Lsn::new(lsn), before }),
+        3 => (0u64..14, 0u64..700, any::<bool>()).prop_map(|(segment, byte, before)| RecoveryTarget::Lsn {
+            lsn: Lsn::new((segment + 3) * SIZE + 40 + byte),
+            before,
+        }),
+        4 => (100u32..150, any::<bool>()).prop_map(|(xid, before)| RecoveryTarget::Xid { xid, before }),
+        3 => "[ab]".prop_map(|name| RecoveryTarget::RestorePoint { name }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// I24: recovery with the planned settings, as PostgreSQL runs it, holds exactly the records the target names.
+    #[test]
+    fn a_plan_is_exactly_what_was_meant(history in histories(0.5), target in targets()) {
+        if let Some((backup, stop)) = history.plan(&target) {
+            let meant = history.meant(&target, &backup).expect("a plan for a target that cannot be known");
+            prop_assert_eq!(history.recover(&backup, &stop.stop), Ok(meant), "{:?} from {:?}", &stop, &backup);
+            // Everything recovery reads lies in the segments that the plan names.
+            let reads = history.records.get(meant).filter(|_| matches!(stop.stop, Stop::Time { .. } | Stop::Xid { inclusive: false, .. }));
+            let reads = reads.unwrap_or(&history.records[meant - 1]);
+            prop_assert!(stop.last_segment >= reads.lsn.as_u64() / SIZE, "{stop:?} reads {reads:?}");
+            let exact = matches!(stop.stop, Stop::Time { .. } | Stop::Xid { .. } | Stop::Name { .. });
+            prop_assert!(!exact || stop.end == reads.end(), "{stop:?} reads up to {reads:?}");
+            let newest = history.records[..meant].iter().rfind(|record| record.is_commit() && record.lsn >= backup.start);
+            if !matches!(target, RecoveryTarget::Lsn { .. }) {
+                prop_assert_eq!(stop.newest_commit.map(|commit| commit.lsn), newest.map(|record| record.lsn));
+            }
+        }
+    }
+
+    /// A target is refused only when no backup serves it, and a plan takes the newest that does. Clocks that never go
+    /// back: with them every backup sees a time at the same place.
+    #[test]
+    fn nothing_reachable_is_refused(history in histories(0.0), target in targets()) {
+        let serving = |backup: &&BackupPoint| {
+            let ended_by_then = match &target {
+                RecoveryTarget::Time { time, .. } => backup.stop_time <= *time,
+                RecoveryTarget::Lsn { lsn, .. } => backup.stop <= *lsn,
+                _ => true,
+            };
+            ended_by_then && history.meant(&target, backup).is_some_and(|meant| history.serves(backup, meant))
+        };
+        let newest = history.backups.iter().filter(serving).map(|backup| backup.stop).max();
+        let planned = history.plan(&target).map(|(backup, _)| backup.stop);
+        prop_assert_eq!(planned, newest);
+    }
+
+    /// A time is judged only by backups up to the first that ended after it, in WAL order, however the clock jumped.
+    #[test]
+    fn a_jump_of_the_clock_bounds_the_backups(history in histories(0.5), time in 990i64..1100) {
+        let time = PgTime::from_postgres_micros(time);
+        if let Some((backup, _)) = history.plan(&RecoveryTarget::Time { time, before: false }) {
+            for other in history.backups.iter().filter(|other| other.stop <= backup.stop) {
+                let fits = other.stop_time <= time || other.stop == backup.stop;
+                prop_assert!(fits, "{other:?} ended after {time}");
+            }
+        }
+    }
+}
