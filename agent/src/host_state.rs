@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use highwater_archive::durable;
-use highwater_archive::seal::LineageId;
+use highwater_archive::keyring::Fingerprint;
+use highwater_archive::names::{LineageId, RepositoryId, WriterId};
 use serde::{Deserialize, Serialize};
 
 use crate::report;
@@ -35,17 +36,17 @@ pub struct HostState {
     /// `pg_control`'s system identifier.
     #[serde(with = "decimal")]
     pub system_identifier: u64,
-    /// Claims timelines: 32 hex digits, random, of this data directory alone.
-    pub writer: String,
+    /// Claims timelines: random, of this data directory alone.
+    pub writer: WriterId,
 }
 
 /// What must not change about a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedRepository {
     /// The repository's own random id.
-    pub id: String,
+    pub id: RepositoryId,
     /// The fingerprint of the keyring's first generation (I8).
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
 }
 
 impl HostState {
@@ -106,17 +107,6 @@ pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join(DIRECTORY).join(FILE)
 }
 
-/// A new writer id.
-///
-/// # Errors
-///
-/// The operating system gives no random bytes.
-pub fn new_writer() -> anyhow::Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
-    Ok(hex::encode(bytes))
-}
-
 /// Makes the owner of the data directory the owner of what root has written there.
 fn give_to_owner(data_dir: &Path, paths: &[&Path]) -> anyhow::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, chown};
@@ -156,13 +146,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let error = HostState::require(directory.path()).unwrap_err();
         assert!(report::hint(&error).unwrap().contains("highwater adopt"));
-        let pinned = PinnedRepository { id: "aa".repeat(16), fingerprint: "bb".repeat(16) };
+        let pinned = PinnedRepository {
+            id: RepositoryId::random().unwrap(),
+            fingerprint: "bb".repeat(16).parse().unwrap(),
+        };
         let state = HostState {
             cluster: "main".to_owned(),
             lineage: LineageId::from_bytes([7; 16]),
             repositories: BTreeMap::from([("primary".to_owned(), pinned)]),
             system_identifier: u64::MAX - 1,
-            writer: new_writer().unwrap(),
+            writer: WriterId::random().unwrap(),
         };
         state.write(directory.path()).unwrap();
         assert_eq!(HostState::read(directory.path()).unwrap().unwrap(), state);

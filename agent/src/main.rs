@@ -11,10 +11,13 @@ mod context;
 mod demo;
 mod exit;
 mod host_state;
+mod owner;
 mod pg;
 mod progress;
 mod push;
 mod report;
+mod repositories;
+mod setup;
 
 use clap::Parser as _;
 

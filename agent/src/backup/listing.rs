@@ -15,12 +15,21 @@ use super::work::{BadPage, Done, FileRead, OpenFile, PackLine, Place, ReadBytes}
 pub struct Totals {
     /// Counts for the manifest; what was stored is not in them yet.
     pub counts: Counts,
-    /// Bytes of each tablespace, by the path of its link.
-    pub tablespace_bytes: BTreeMap<FilePath, u64>,
+    /// Tablespaces, by the path of their link.
+    pub tablespaces: BTreeMap<FilePath, CopiedTablespace>,
     /// Pages that failed, the first [`Manifest::MAX_PAGE_FAILURES`] of them.
     pub bad_pages: Vec<(FilePath, BadPage)>,
     /// How many failed in all.
     pub bad_page_count: u64,
+}
+
+/// A tablespace that was copied.
+#[derive(Clone, Debug)]
+pub struct CopiedTablespace {
+    /// Where its link led.
+    pub target: String,
+    /// Bytes of its files.
+    pub bytes: u64,
 }
 
 /// Writes the file list.
@@ -59,8 +68,9 @@ impl Listing {
             }
             Done::Entry(line) => {
                 self.totals.counts.directories += 1;
-                if let FileLine::Tablespace { path, .. } = &line {
-                    self.totals.tablespace_bytes.insert(path.clone(), 0);
+                if let FileLine::Tablespace { path, target, .. } = &line {
+                    let copied = CopiedTablespace { target: target.clone(), bytes: 0 };
+                    self.totals.tablespaces.insert(path.clone(), copied);
                     self.tablespace = Some(path.clone());
                 }
                 Ok(self.list.push(&line).await?)
@@ -129,9 +139,9 @@ impl Listing {
             Place::Inside(path) => {
                 if let Some(tablespace) = &self.tablespace
                     && path.as_path().starts_with(tablespace.as_path())
-                    && let Some(bytes) = self.totals.tablespace_bytes.get_mut(tablespace)
+                    && let Some(copied) = self.totals.tablespaces.get_mut(tablespace)
                 {
-                    *bytes += file.size;
+                    copied.bytes += file.size;
                 }
                 FileLine::File { path, file }
             }

@@ -19,6 +19,7 @@ use anyhow::Context as _;
 
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::owner;
 
 /// The subcommands, in the order of `--help`.
 #[derive(clap::Subcommand)]
@@ -46,8 +47,30 @@ pub enum Command {
     ConfigReference(config_reference::Args),
 }
 
+impl Command {
+    /// Whether it writes what the server must be able to add to, and so is run by the owner of the data directory.
+    fn writes_as_owner(&self) -> bool {
+        match self {
+            Self::Init(_) | Self::Check(_) | Self::ArchivePush(_) | Self::Backup(_) | Self::Adopt(_) => true,
+            Self::ArchiveGet(_)
+            | Self::List(_)
+            | Self::Restore(_)
+            | Self::Demo(_)
+            | Self::ConfigReference(_) => false,
+        }
+    }
+}
+
 /// Runs one subcommand to its end.
 pub fn run(context: &Context, command: Command) -> anyhow::Result<Exit> {
+    if command.writes_as_owner()
+        && let Some(owner) = owner::other_owner(context.config()?)?
+    {
+        if matches!(command, Command::Init(_)) {
+            init::prepare_as_root(context, owner)?;
+        }
+        return Err(owner.run_again());
+    }
     match command {
         Command::Init(args) => on_all_threads(init::run(context, args)),
         Command::Check(args) => on_all_threads(check::run(context, args)),

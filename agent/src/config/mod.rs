@@ -16,7 +16,8 @@ mod units;
 
 pub use error::ConfigError;
 pub use reference::reference;
-pub use resolve::{Config, KeySource, RepositoryConfig, RequiredRepositories};
+pub use resolve::{Config, KeySource, RepositoryConfig, RequiredRepositories, shell_quoted};
+pub use secret::run as secret_from_command;
 
 use std::path::PathBuf;
 

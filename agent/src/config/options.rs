@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use highwater_archive::names::ClusterName;
 use highwater_archive::seal::Codec;
 
 use super::resolve::RequiredRepositories;
@@ -81,7 +82,7 @@ macro_rules! options {
 }
 
 options! {
-    CLUSTER_NAME: String = "cluster.name", "name", units::name, Default::Required, Carrier::Any,
+    CLUSTER_NAME: ClusterName = "cluster.name", "name", units::name, Default::Required, Carrier::Any,
         "The cluster's name in the repositories: 1 to 63 of a-z, 0-9, dot, dash and underscore.";
     CLUSTER_DATA_DIR: PathBuf = "cluster.data_dir", "directory", units::absolute_path, Default::Required, Carrier::Any,
         "The data directory (PGDATA). Not needed to list or restore.";

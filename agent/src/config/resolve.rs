@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use highwater_archive::names::ClusterName;
 use highwater_archive::seal::Codec;
 use highwater_archive::store::StoreSpec;
 
@@ -35,7 +36,7 @@ pub struct Config {
     /// The file it was read from, if any.
     pub file: Option<PathBuf>,
     /// The cluster's name in the repositories.
-    pub cluster: String,
+    pub cluster: ClusterName,
     /// At least one, sorted by name.
     pub repositories: Vec<RepositoryConfig>,
     /// What counts as archived.
@@ -123,11 +124,15 @@ pub fn shell_quoted(word: &str) -> String {
 pub fn resolve(raw: &Raw, file: Option<PathBuf>, asked: Option<&str>) -> Result<Config, ConfigError> {
     let place = file.as_ref().map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
     let cluster = match (raw.get(&opt::CLUSTER_NAME, "")?, asked) {
-        (Some(found), Some(asked)) if found != asked => {
-            return Err(ConfigError::OtherCluster { asked: asked.to_owned(), found, place });
+        (Some(found), Some(asked)) if found.as_str() != asked => {
+            let (asked, found) = (asked.to_owned(), found.to_string());
+            return Err(ConfigError::OtherCluster { asked, found, place });
         }
         (Some(found), _) => found,
-        (None, Some(asked)) if file.is_none() => asked.to_owned(),
+        (None, Some(asked)) if file.is_none() => (opt::CLUSTER_NAME.parse)(asked).map_err(|reason| {
+            let (key, place) = ("--cluster".to_owned(), "on the command line".to_owned());
+            ConfigError::Value { key, value: asked.to_owned(), place, reason }
+        })?,
         (None, _) => return Err(missing(opt::CLUSTER_NAME.spec.key, opt::CLUSTER_NAME.spec.help)),
     };
     let repositories: Vec<RepositoryConfig> =
@@ -156,7 +161,7 @@ pub fn resolve(raw: &Raw, file: Option<PathBuf>, asked: Option<&str>) -> Result<
     })
 }
 
-fn repository(raw: &Raw, name: &str, cluster: &str) -> Result<RepositoryConfig, ConfigError> {
+fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<RepositoryConfig, ConfigError> {
     let url_key = opt::REPOSITORY_URL.spec.key.replace('*', name);
     let url = raw
         .get(&opt::REPOSITORY_URL, name)?

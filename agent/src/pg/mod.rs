@@ -6,11 +6,13 @@
 
 pub mod account;
 mod conninfo;
+pub mod data_dir;
 mod error;
 mod passfile;
 pub mod postmaster;
 mod session;
 pub mod settings;
 
+pub use data_dir::DataDirError;
 pub use error::PgError;
 pub use session::Session;

@@ -34,7 +34,21 @@ impl Session {
     ///
     /// As [`Session::connect`].
     pub async fn open(connection: Option<&str>, data_dir: Option<&Path>) -> Result<Self, PgError> {
-        let config = conninfo::resolve(connection, data_dir)?;
+        Self::start(conninfo::resolve(connection, data_dir)?).await
+    }
+
+    /// Connects as the configuration says, to another database.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::connect`].
+    pub async fn connect_to(config: &Config, database: &str) -> Result<Self, PgError> {
+        let mut resolved = conninfo::resolve(config.connection.as_deref(), config.data_dir().ok())?;
+        resolved.dbname(database);
+        Self::start(resolved).await
+    }
+
+    async fn start(config: tokio_postgres::Config) -> Result<Self, PgError> {
         let target = conninfo::describe(&config);
         let (client, connection) = config.connect(NoTls).await.map_err(|error| {
             let (reason, code) = told(&error);

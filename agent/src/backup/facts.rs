@@ -1,0 +1,149 @@
+//! What the server says about itself, for the checks and for the manifest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use highwater_archive::manifest::Tablespace;
+use highwater_pitr::wal::PgMajor;
+use tokio_postgres::Row;
+
+use super::error::BackupError;
+use super::listing::Totals;
+use super::outside::Whereabouts;
+use crate::pg::{PgError, Session};
+
+/// Settings that go into the manifest.
+const KEPT: [&str; 17] = [
+    "archive_mode",
+    "full_page_writes",
+    "listen_addresses",
+    "local_preload_libraries",
+    "log_timezone",
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_wal_senders",
+    "max_worker_processes",
+    "port",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "TimeZone",
+    "unix_socket_directories",
+    "wal_level",
+    "wal_log_hints",
+];
+
+/// Settings that name private keys.
+const KEYS: [&str; 2] = ["ssl_key_file", "krb_server_keyfile"];
+
+/// Settings that name certificates and the like.
+const PUBLIC: [&str; 4] = ["ssl_cert_file", "ssl_ca_file", "ssl_crl_file", "ssl_dh_params_file"];
+
+/// Settings that only those who may see them are shown.
+const PLACES: [&str; 3] = ["config_file", "hba_file", "ident_file"];
+
+/// What was asked once.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// `version()`.
+    pub version: String,
+    /// Settings for the manifest, as `pg_settings` has them.
+    pub settings: BTreeMap<String, String>,
+    /// Where configuration lies.
+    pub whereabouts: Whereabouts,
+}
+
+impl Facts {
+    /// Asks the server.
+    pub async fn read(session: &Session) -> Result<Facts, BackupError> {
+        let what = "show its settings";
+        let wanted: Vec<&str> = KEPT.iter().chain(&KEYS).chain(&PUBLIC).chain(&PLACES).copied().collect();
+        let rows = session
+            .client()
+            .query("SELECT name, setting FROM pg_settings WHERE name = ANY($1)", &[&wanted])
+            .await
+            .map_err(|error| PgError::query(what, &error))?;
+        let mut settings = BTreeMap::new();
+        for row in &rows {
+            if let Some(value) = optional(row, 1, what)? {
+                settings.insert(required(row, 0, what)?, value);
+            }
+        }
+        let mut take = |name: &str| settings.remove(name).unwrap_or_default();
+        let whereabouts = Whereabouts {
+            config_file: take("config_file"),
+            hba_file: take("hba_file"),
+            ident_file: take("ident_file"),
+            keys: KEYS.iter().map(|name| (name.to_string(), take(name))).collect(),
+            public: PUBLIC.iter().map(|name| (name.to_string(), take(name))).collect(),
+            also_read: also_read(session).await,
+            access_directives: session.major() >= PgMajor::V16,
+        };
+        if whereabouts.config_file.is_empty() || whereabouts.hba_file.is_empty() {
+            return Err(BackupError::Refused {
+                problem: "the user of cluster.connection may not see where the configuration files lie".to_owned(),
+                hint: "run: GRANT pg_read_all_settings TO the user of cluster.connection".to_owned(),
+            });
+        }
+        let version = session.text("SELECT version()", "tell its version").await?;
+        Ok(Facts { version, settings, whereabouts })
+    }
+}
+
+/// The files that the server itself says it reads. These views are for superusers: who may not read them relies on the includes.
+async fn also_read(session: &Session) -> Vec<String> {
+    let mut views = vec!["SELECT DISTINCT sourcefile FROM pg_file_settings WHERE sourcefile IS NOT NULL"];
+    if session.major() >= PgMajor::V16 {
+        views.push("SELECT DISTINCT file_name FROM pg_hba_file_rules WHERE file_name IS NOT NULL");
+        views.push("SELECT DISTINCT file_name FROM pg_ident_file_mappings WHERE file_name IS NOT NULL");
+    }
+    let mut files = Vec::new();
+    for view in views {
+        match session.client().query(view, &[]).await {
+            Ok(rows) => files.extend(rows.iter().filter_map(|row| row.try_get::<_, String>(0).ok())),
+            Err(error) => tracing::debug!("not asked which files the server reads: {error}"),
+        }
+    }
+    files
+}
+
+/// The tablespaces that were copied, with the names the catalog has for them.
+pub async fn tablespaces(session: &Session, totals: &Totals) -> Result<Vec<Tablespace>, BackupError> {
+    let what = "list its tablespaces";
+    let rows = session
+        .client()
+        .query(
+            "SELECT oid, spcname::text, pg_tablespace_location(oid) FROM pg_tablespace \
+             WHERE spcname NOT IN ('pg_default', 'pg_global')",
+            &[],
+        )
+        .await
+        .map_err(|error| PgError::query(what, &error))?;
+    let mut known = BTreeMap::new();
+    for row in &rows {
+        let oid: u32 = row.try_get(0).map_err(|error| PgError::query(what, &error))?;
+        known.insert(oid, (required(row, 1, what)?, required(row, 2, what)?));
+    }
+    let mut tablespaces = BTreeMap::new();
+    for (link, copied) in &totals.tablespaces {
+        let Some(oid) = link.as_path().file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+        let name = known.remove(&oid).map(|(name, _)| name);
+        let path = Some(copied.target.clone());
+        tablespaces.insert(oid, Tablespace { oid, name, path, bytes: copied.bytes });
+    }
+    for (oid, (name, location)) in known {
+        // Made while the files were copied, unless it lies in place: WAL replay makes it again.
+        if !Path::new(&location).is_absolute() {
+            tablespaces.insert(oid, Tablespace { oid, name: Some(name), path: None, bytes: 0 });
+        }
+    }
+    Ok(tablespaces.into_values().collect())
+}
+
+fn required(row: &Row, column: usize, what: &str) -> Result<String, BackupError> {
+    Ok(row.try_get(column).map_err(|error| PgError::query(what, &error))?)
+}
+
+fn optional(row: &Row, column: usize, what: &str) -> Result<Option<String>, BackupError> {
+    Ok(row.try_get(column).map_err(|error| PgError::query(what, &error))?)
+}

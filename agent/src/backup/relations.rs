@@ -1,0 +1,214 @@
+//! Databases and the relation map, asked while the files are copied.
+//!
+//! Each database has catalogs of its own, so each is connected to in turn. A database that cannot be connected to is in the
+//! manifest with `examined` false: a backup does not fail for what only helps people.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use futures::TryStreamExt as _;
+use highwater_archive::lineage::Lineage;
+use highwater_archive::manifest::{
+    BackupId, DataPageFailure, Database, Extension, FilePath, Manifest, Part, RelationLine, RelationMapReader,
+    RelationMapWriter,
+};
+use highwater_pitr::wal::PgMajor;
+use tokio_postgres::Row;
+
+use super::error::BackupError;
+use super::listing::Totals;
+use super::names::RelationFile;
+use crate::config::Config;
+use crate::pg::{PgError, Session};
+
+/// Relations with storage, by the name of their files. `$1`: the shared ones, or those of this database.
+const RELATIONS: &str = "SELECT pg_relation_filepath(c.oid), n.nspname::text, c.relname::text, c.relkind::text, c.oid, \
+     pn.nspname || '.' || p.relname \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     LEFT JOIN pg_index i ON i.indexrelid = c.oid \
+     LEFT JOIN pg_class t ON c.relkind = 't' AND t.reltoastrelid = c.oid \
+     LEFT JOIN pg_class p ON p.oid = coalesce(i.indrelid, t.oid) \
+     LEFT JOIN pg_namespace pn ON pn.oid = p.relnamespace \
+     WHERE c.relkind IN ('r', 'i', 'S', 't', 'm') AND c.relpersistence <> 't' AND c.relisshared = $1 \
+     ORDER BY 1 COLLATE \"C\"";
+
+/// Versions of collations that something depends on, or that were made by a user.
+const COLLATIONS: &str = "SELECT n.nspname || '.' || c.collname, c.collversion \
+     FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace \
+     WHERE c.collversion IS NOT NULL AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_depend d \
+     WHERE d.refclassid = 'pg_collation'::regclass AND d.refobjid = c.oid))";
+
+/// Asks about all databases, and writes the relation map of `backup`.
+pub async fn examine(
+    config: &Config,
+    session: &Session,
+    lineage: &Lineage,
+    backup: &BackupId,
+) -> Result<(Vec<Database>, Vec<Part>), BackupError> {
+    let mut map = RelationMapWriter::new(lineage.clone(), backup.clone());
+    map.push(&RelationLine::Database { database: String::new(), oid: 0 }).await?;
+    write_relations(session, true, &mut map).await?;
+    let mut databases = Vec::new();
+    for (mut database, reachable) in list(session).await? {
+        if reachable {
+            match Session::connect_to(config, &database.name).await {
+                Ok(inside) => {
+                    let oid = database.oid;
+                    map.push(&RelationLine::Database { database: database.name.clone(), oid }).await?;
+                    write_relations(&inside, false, &mut map).await?;
+                    database.extensions = extensions(&inside).await?;
+                    database.collations = collations(&inside).await?;
+                    database.examined = true;
+                }
+                Err(error) => tracing::warn!("database {} was not looked into: {error}", database.name),
+            }
+        }
+        databases.push(database);
+    }
+    Ok((databases, map.finish().await?))
+}
+
+async fn list(session: &Session) -> Result<Vec<(Database, bool)>, BackupError> {
+    let what = "list its databases";
+    // datcollversion and datlocprovider came with 15; the builtin provider with 17 changed no column that is read here.
+    let newer = if session.major() == PgMajor::V14 {
+        "NULL::text, 'c'"
+    } else {
+        "datcollversion, datlocprovider::text"
+    };
+    let sql = format!(
+        "SELECT oid, datname::text, pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, \
+         datallowconn AND has_database_privilege(oid, 'CONNECT'), {newer} FROM pg_database ORDER BY oid"
+    );
+    let failed = |error| PgError::query(what, &error);
+    let rows = session.client().query(&sql, &[]).await.map_err(failed)?;
+    let mut databases = Vec::new();
+    for row in rows {
+        let database = Database {
+            oid: row.try_get(0).map_err(failed)?,
+            name: row.try_get(1).map_err(failed)?,
+            encoding: row.try_get(2).map_err(failed)?,
+            collate: row.try_get(3).map_err(failed)?,
+            ctype: row.try_get(4).map_err(failed)?,
+            locale_provider: row.try_get(7).map_err(failed)?,
+            collation_version: row.try_get(6).map_err(failed)?,
+            examined: false,
+            extensions: Vec::new(),
+            collations: BTreeMap::new(),
+        };
+        databases.push((database, row.try_get(5).map_err(failed)?));
+    }
+    Ok(databases)
+}
+
+/// The rows come one by one: a database of a million relations is no reason to hold them.
+async fn write_relations(
+    session: &Session,
+    shared: bool,
+    map: &mut RelationMapWriter,
+) -> Result<(), BackupError> {
+    let failed = |error| PgError::query("list its relations", &error);
+    let rows = session.client().query_raw(RELATIONS, [shared]).await.map_err(failed)?;
+    let mut rows = pin!(rows);
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        if let Some(line) = relation(&row).map_err(failed)? {
+            map.push(&line).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A row of [`RELATIONS`]; `None` for a relation that was dropped between the catalog and its file.
+fn relation(row: &Row) -> Result<Option<RelationLine>, tokio_postgres::Error> {
+    let path: Option<String> = row.try_get(0)?;
+    let Some(relation) = path.and_then(|path| FilePath::from_bytes(path).ok()) else { return Ok(None) };
+    Ok(Some(RelationLine::Relation {
+        relation,
+        schema: row.try_get(1)?,
+        name: row.try_get(2)?,
+        kind: row.try_get(3)?,
+        oid: row.try_get(4)?,
+        of: row.try_get(5)?,
+    }))
+}
+
+async fn extensions(session: &Session) -> Result<Vec<Extension>, BackupError> {
+    let failed = |error| PgError::query("list its extensions", &error);
+    let sql = "SELECT extname::text, extversion FROM pg_extension ORDER BY 1";
+    let rows = session.client().query(sql, &[]).await.map_err(failed)?;
+    rows.iter()
+        .map(|row| {
+            let name = row.try_get(0).map_err(failed)?;
+            Ok(Extension { name, version: row.try_get(1).map_err(failed)? })
+        })
+        .collect()
+}
+
+async fn collations(session: &Session) -> Result<BTreeMap<String, String>, BackupError> {
+    let failed = |error| PgError::query("list its collations", &error);
+    let rows = session.client().query(COLLATIONS, &[]).await.map_err(failed)?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)))
+        .collect()
+}
+
+/// Gives the bad pages the names of their relations, from the map that was just written.
+pub async fn name_failures(
+    lineage: &Lineage,
+    manifest: &Manifest,
+    totals: &Totals,
+) -> Result<Vec<DataPageFailure>, BackupError> {
+    let mut wanted = BTreeMap::new();
+    for (file, _) in &totals.bad_pages {
+        if let Some(relation) = main_fork(file) {
+            wanted.insert(relation, None);
+        }
+    }
+    if !wanted.is_empty() {
+        let mut map = RelationMapReader::new(lineage.clone(), manifest);
+        let mut of_database = String::new();
+        while let Some(line) = map.next().await? {
+            match line {
+                RelationLine::Database { database, .. } => of_database = database,
+                RelationLine::Relation { relation, schema, name, .. } => {
+                    if let Some(known) = wanted.get_mut(&relation) {
+                        let parts = [of_database.as_str(), &schema, &name];
+                        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                        *known = Some(parts.join("."));
+                    }
+                }
+            }
+        }
+    }
+    let failures = totals.bad_pages.iter().map(|(file, page)| DataPageFailure {
+        file: file.clone(),
+        block: page.block,
+        relation: main_fork(file).and_then(|relation| wanted.get(&relation).cloned().flatten()),
+        problem: page.problem.clone(),
+    });
+    Ok(failures.collect())
+}
+
+/// The path that the relation map knows a relation file by.
+fn main_fork(file: &FilePath) -> Option<FilePath> {
+    let name = file.components().last()?;
+    let number = RelationFile::parse(name)?.number.to_string();
+    let mut path = file.parent()?.to_vec();
+    path.push(b'/');
+    path.extend_from_slice(number.as_bytes());
+    FilePath::from_bytes(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_relation_file_leads_to_its_main_fork() {
+        let main = |path: &str| main_fork(&path.parse().unwrap()).map(|path| path.to_string());
+        assert_eq!(main("base/5/16384_vm.2").as_deref(), Some("base/5/16384"));
+        assert_eq!(main("pg_tblspc/16390/PG_17_202406281/5/16391").as_deref(), Some("pg_tblspc/16390/PG_17_202406281/5/16391"));
+        assert_eq!(main("base/5/PG_VERSION"), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! Root hands over to the owner of the data directory.
+//!
+//! The server archives as its own user, so what root would write into a local repository, that user could not add to. A command
+//! that writes there is therefore run again by the owner of the data directory, in place of this process. Before that, `init`
+//! makes as root what only root may: the key file and the directory of a local repository.
+
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::config::Config;
+use crate::report;
+
+/// The owner of the data directory, where that is someone else and we are root.
+///
+/// # Errors
+///
+/// The data directory is not set, or cannot be looked at.
+pub fn other_owner(config: &Config) -> anyhow::Result<Option<Owner>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let data_dir = config.data_dir()?;
+    let metadata =
+        std::fs::metadata(data_dir).with_context(|| format!("cannot look at {}", data_dir.display()))?;
+    Ok((metadata.uid() != 0).then_some(Owner { uid: metadata.uid(), gid: metadata.gid() }))
+}
+
+/// Who owns the data directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// Makes a directory, if it is not there, that belongs to the owner alone.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub fn make_directory(self, path: &Path) -> anyhow::Result<()> {
+        let made = std::fs::DirBuilder::new().mode(0o700).create(path);
+        match made {
+            Ok(()) => self.give(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
+        }
+    }
+
+    /// Gives a path to the owner.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be given.
+    pub fn give(self, path: &Path) -> anyhow::Result<()> {
+        chown(path, Some(self.uid), Some(self.gid))
+            .with_context(|| format!("cannot give {} away", path.display()))
+    }
+
+    /// Runs this very command as the owner, in place of this process. Returns only if that failed.
+    pub fn run_again(self) -> anyhow::Error {
+        let program = match std::env::current_exe() {
+            Ok(program) => program,
+            Err(error) => return anyhow::Error::new(error).context("cannot find this program"),
+        };
+        let error = std::process::Command::new(&program)
+            .args(std::env::args_os().skip(1))
+            .uid(self.uid)
+            .gid(self.gid)
+            .exec();
+        report::failed(
+            format!(
+                "cannot run {} as the owner of the data directory (uid {}): {error}",
+                program.display(),
+                self.uid
+            ),
+            "install it where that user may run it, such as /usr/bin",
+        )
+    }
+}

@@ -1,0 +1,95 @@
+//! What a data directory says about its cluster, whether or not a server runs in it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use highwater_pitr::control::{ControlError, ControlFile};
+use highwater_pitr::wal::PgMajor;
+
+/// PostgreSQL's own tools read a torn `pg_control` again this often (`get_controlfile` in `common/controldata_utils.c`).
+const ATTEMPTS: u32 = 10;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
+
+/// The data directory is not one, or not one that we know.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// `pg_control` cannot be read.
+    #[error("{data_dir} is not a data directory that can be read: {file}: {source}", data_dir = data_dir.display())]
+    Unreadable {
+        /// The directory.
+        data_dir: PathBuf,
+        /// The file in it.
+        file: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `pg_control` is damaged, or of a server that is not known.
+    #[error("{data_dir}/global/pg_control: {source}", data_dir = data_dir.display())]
+    Control {
+        /// The directory.
+        data_dir: PathBuf,
+        /// What is wrong.
+        source: ControlError,
+    },
+    /// A version that is not supported.
+    #[error("{data_dir} is of a PostgreSQL that is not supported (catalog version {catalog_version})", data_dir = data_dir.display())]
+    Version {
+        /// The directory.
+        data_dir: PathBuf,
+        /// What `pg_control` says.
+        catalog_version: u32,
+    },
+}
+
+impl DataDirError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("run as the owner of the data directory, usually postgres".to_owned())
+            }
+            Self::Unreadable { .. } => {
+                Some("cluster.data_dir must be the directory that holds PG_VERSION and base".to_owned())
+            }
+            Self::Control { source, .. } => source.hint(),
+            Self::Version { .. } => Some("14, 15, 16, 17 and 18 are supported".to_owned()),
+        }
+    }
+}
+
+/// Reads `global/pg_control`, again where a running server was just writing it.
+///
+/// # Errors
+///
+/// [`DataDirError`].
+pub fn read_control(data_dir: &Path) -> Result<ControlFile, DataDirError> {
+    let path = data_dir.join("global/pg_control");
+    let mut attempt = 1;
+    loop {
+        let bytes = std::fs::read(&path).map_err(|source| DataDirError::Unreadable {
+            data_dir: data_dir.to_path_buf(),
+            file: "global/pg_control",
+            source,
+        })?;
+        match ControlFile::parse(&bytes) {
+            Ok(control) => return Ok(control),
+            Err(_) if attempt < ATTEMPTS => {
+                attempt += 1;
+                std::thread::sleep(BETWEEN_ATTEMPTS);
+            }
+            Err(source) => return Err(DataDirError::Control { data_dir: data_dir.to_path_buf(), source }),
+        }
+    }
+}
+
+/// The major version of the cluster.
+///
+/// # Errors
+///
+/// [`DataDirError::Version`].
+pub fn major(data_dir: &Path, control: &ControlFile) -> Result<PgMajor, DataDirError> {
+    control.major().ok_or_else(|| DataDirError::Version {
+        data_dir: data_dir.to_path_buf(),
+        catalog_version: control.catalog_version,
+    })
+}

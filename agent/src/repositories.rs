@@ -1,0 +1,137 @@
+//! Opening the repositories that the configuration names, and the lineage that this host may write in them.
+
+use anyhow::Context as _;
+use highwater_archive::keyring::Unlock;
+use highwater_archive::lineage::Lineage;
+use highwater_archive::names::ClusterName;
+use highwater_archive::repository::{Cluster, Repository};
+use highwater_archive::store;
+
+use crate::config::{Config, ConfigError, KeySource, RepositoryConfig, secret_from_command};
+use crate::host_state::{HostState, PinnedRepository};
+use crate::report;
+
+/// A repository that is open, with this cluster's keys.
+#[derive(Debug, Clone)]
+pub struct OpenRepository {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The cluster in it.
+    pub cluster: Cluster,
+}
+
+impl OpenRepository {
+    /// Opens one for reading: the store, the repository in it, the keyring of the cluster.
+    ///
+    /// # Errors
+    ///
+    /// The store, the repository, the cluster or the key; each with the name of the repository.
+    pub async fn open(config: &RepositoryConfig, cluster: &ClusterName) -> anyhow::Result<Self> {
+        let open = async {
+            let store = store::open(&config.store)?;
+            let locked = Repository::open(store).await?.cluster(cluster).await?;
+            let unlock = unlock(config)?;
+            anyhow::Ok(locked.unlock(&unlock).await?)
+        };
+        let cluster = open.await.with_context(|| format!("repository {}", config.name))?;
+        Ok(Self { name: config.name.clone(), cluster })
+    }
+
+    /// The lineage that this data directory writes, after the repository has been compared with what was pinned (I8).
+    ///
+    /// # Errors
+    ///
+    /// Another repository or keyring than before, or one this host has not been set up for.
+    pub async fn lineage_of(&self, state: &HostState) -> anyhow::Result<Lineage> {
+        let pinned = state.repositories.get(&self.name).ok_or_else(|| {
+            report::refused(
+                format!("repository {} is configured, and this host has not been set up for it", self.name),
+                "run: highwater init",
+            )
+        })?;
+        self.compare(pinned)?;
+        Ok(self.cluster.lineage(state.lineage).await.with_context(|| format!("repository {}", self.name))?)
+    }
+
+    /// What to pin of it.
+    pub fn pin(&self) -> PinnedRepository {
+        PinnedRepository {
+            id: self.cluster.repository().info().repository_id,
+            fingerprint: self.cluster.keys().fingerprint(),
+        }
+    }
+
+    /// Whether it is the repository that was pinned, with the keyring that was.
+    ///
+    /// # Errors
+    ///
+    /// It is not.
+    pub fn compare(&self, pinned: &PinnedRepository) -> anyhow::Result<()> {
+        let found = self.cluster.repository().info().repository_id;
+        if found != pinned.id {
+            return Err(report::refused(
+                format!(
+                    "repository {} is another one than before: its id is {found}, not {}",
+                    self.name, pinned.id
+                ),
+                "if you moved to a new repository on purpose, run: highwater init",
+            ));
+        }
+        self.cluster.keys().check_pin(pinned.fingerprint).with_context(|| format!("repository {}", self.name))
+    }
+}
+
+/// What opens the keyring in a repository.
+///
+/// # Errors
+///
+/// A key file that is absent, open to others or empty; a command that fails.
+pub fn unlock(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
+    let from_text = |text: &str| {
+        Unlock::from_text(text).ok_or_else(|| {
+            report::usage_error(
+                format!("the key of repository {} is empty", config.name),
+                "it is an age identity (AGE-SECRET-KEY-1…) or a passphrase",
+            )
+        })
+    };
+    match &config.key {
+        KeySource::File(path) => Ok(Unlock::from_file(path)?),
+        KeySource::Environment(text) => from_text(text),
+        KeySource::Command(command) => {
+            let key = format!("repository.{}.key_command", config.name);
+            let text = secret_from_command(command).map_err(|reason| ConfigError::Secret { key, reason })?;
+            from_text(&text)
+        }
+    }
+}
+
+/// Opens every configured repository, in the order of their names.
+///
+/// # Errors
+///
+/// The first that cannot be opened.
+pub async fn open_all(config: &Config) -> anyhow::Result<Vec<OpenRepository>> {
+    let open = config.repositories.iter().map(|repository| OpenRepository::open(repository, &config.cluster));
+    futures::future::try_join_all(open).await
+}
+
+/// The configuration of the repository that a command is to use: the one named, or the only or first one.
+///
+/// # Errors
+///
+/// None has that name.
+pub fn choose<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a RepositoryConfig> {
+    let found = match name {
+        Some(name) => config.repositories.iter().find(|repository| repository.name == name),
+        None => config.repositories.first(),
+    };
+    found.ok_or_else(|| {
+        let known: Vec<&str> =
+            config.repositories.iter().map(|repository| repository.name.as_str()).collect();
+        report::usage_error(
+            format!("no repository is named {}", name.unwrap_or_default()),
+            format!("configured: {}", known.join(", ")),
+        )
+    })
+}
