@@ -7,6 +7,7 @@ use highwater_archive::lineage::LineageError;
 use highwater_archive::manifest::{FilePath, ManifestError};
 use highwater_archive::pack::PackError;
 use highwater_archive::store::StoreError;
+use highwater_archive::wal::WalGetError;
 
 use crate::pg::PgError;
 
@@ -90,6 +91,9 @@ pub enum BackupError {
     /// The lineage.
     #[error(transparent)]
     Lineage(#[from] LineageError),
+    /// A WAL object in the repository.
+    #[error(transparent)]
+    Wal(#[from] WalGetError),
     /// A manifest, or part of one.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -137,6 +141,7 @@ impl BackupError {
             BackupError::Server(error) => error.hint(),
             BackupError::Store(error) => error.hint(),
             BackupError::Lineage(error) => error.hint(),
+            BackupError::Wal(error) => error.hint(),
             BackupError::Manifest(error) => error.hint(),
             BackupError::Pack(error) => error.hint(),
         }

@@ -1,1 +1,412 @@
-//! The backup pipeline.
+//! A base backup of a running primary, read beside its data directory.
+//!
+//! In order: the server and its directory are looked at, and refused if no sound backup can come of them; the directory is
+//! surveyed, so that what would end the backup ends it now; archiving is proven by a segment of WAL that arrives. Then the **intent** is
+//! written, PostgreSQL is told that a backup begins, and everything is copied ([`pipeline`]) while one session keeps the backup open
+//! and another asks the catalogs. `pg_control` is read last. PostgreSQL is told that the backup ends, and gives the label and
+//! the end of the WAL it needs. When all of that WAL lies in the repository, and every pack too, the **manifest** is written: the
+//! commit point. Whatever fails before leaves objects that no manifest names, and that `expire` collects.
+
+mod archived;
+mod checks;
+mod control;
+mod error;
+mod facts;
+mod held;
+mod includes;
+mod listing;
+mod names;
+mod outside;
+mod owner;
+mod packer;
+mod pages;
+mod pipeline;
+mod reader;
+mod relations;
+mod walk;
+mod work;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use highwater_archive::clock::Clock;
+use highwater_archive::lineage::Lineage;
+use highwater_archive::manifest::{
+    self, BackupId, Database, Intent, KeyringRef, LeftOut, Manifest, Part, PostgresInfo, PreviousBackup, Source,
+    WalRange,
+};
+use highwater_archive::seal::{Codec, ObjectKind};
+use highwater_pitr::label::BackupLabel;
+use highwater_pitr::lsn::Lsn;
+use highwater_pitr::segment::SegmentName;
+
+pub use self::error::BackupError;
+use self::archived::Archived;
+use self::control::ControlRead;
+use self::facts::Facts;
+use self::held::{HeldSession, Stopped};
+use self::outside::Outside;
+use self::pages::PageRules;
+use self::pipeline::{Copied, Copy, Survey};
+use self::walk::Rules;
+use crate::config::Config;
+use crate::pg::Session;
+use crate::pg::settings::Settings;
+use crate::progress::Progress;
+
+/// Where a backup goes.
+pub struct Destination<'a> {
+    /// The lineage it becomes part of.
+    pub lineage: &'a Lineage,
+    /// The keyring generation in use, wrapped, as the cluster has it.
+    pub wrapped_keyring: &'a Bytes,
+    /// How extents are compressed.
+    pub codec: Codec,
+    /// This data directory's writer id.
+    pub writer: &'a str,
+}
+
+/// How a backup is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Shown in lists; also given to PostgreSQL.
+    pub label: String,
+    /// An immediate checkpoint instead of a spread one.
+    pub fast_checkpoint: bool,
+    /// Worker threads.
+    pub jobs: usize,
+    /// How long a segment of WAL may take into the repository.
+    pub archive_deadline: Duration,
+    /// No progress on standard error.
+    pub quiet: bool,
+}
+
+/// A backup that failed after it had begun to write.
+#[derive(Debug, thiserror::Error)]
+#[error("backup {backup} was not completed: {source}")]
+pub struct Incomplete {
+    /// The backup.
+    pub backup: BackupId,
+    /// Why.
+    pub source: BackupError,
+}
+
+impl Incomplete {
+    /// What a person may do about it.
+    pub fn hint(&self) -> Option<String> {
+        let collected = format!("what it stored is in no list, and is collected as garbage of {}", self.backup);
+        Some(match self.source.hint() {
+            Some(hint) => format!("{hint} ({collected})"),
+            None => collected,
+        })
+    }
+}
+
+/// Makes one backup; its manifest.
+///
+/// # Errors
+///
+/// [`BackupError`] when it is refused, [`Incomplete`] when it fails after its first write.
+pub async fn run(
+    config: &Config,
+    destination: &Destination<'_>,
+    options: &Options,
+    clock: &dyn Clock,
+) -> anyhow::Result<Manifest> {
+    let ready = Ready::new(config, destination).await?;
+    let archived = Archived {
+        lineage: destination.lineage,
+        session: &ready.session,
+        deadline: options.archive_deadline,
+    };
+    let proof = archived.prove().await?;
+    tracing::info!("archiving works: {proof} is in the repository");
+    let mut nonce = [0; 4];
+    getrandom::fill(&mut nonce)?;
+    let started_at = clock.now();
+    let backup = BackupId::new(started_at, nonce);
+    let attempt = Attempt { config, destination, options, clock, ready: &ready, archived, backup, started_at };
+    match attempt.run().await {
+        Ok(manifest) => Ok(manifest),
+        Err(source) => Err(Incomplete { backup: attempt.backup, source }.into()),
+    }
+}
+
+/// What was looked at and found good.
+struct Ready {
+    data_dir: PathBuf,
+    session: Session,
+    settings: Settings,
+    facts: Facts,
+    control: ControlRead,
+    outside: Outside,
+    rules: Rules,
+    survey: Survey,
+}
+
+impl Ready {
+    async fn new(config: &Config, destination: &Destination<'_>) -> anyhow::Result<Ready> {
+        let data_dir = config.data_dir()?.to_path_buf();
+        let session = Session::connect(config).await?;
+        let settings = session.settings().await?;
+        destination.lineage.require_open().await?;
+        checks::server(&settings, &session, destination.lineage)?;
+        let control = control::read(&data_dir)?;
+        let extent_bytes = destination.lineage.repository().info().extent_bytes;
+        checks::data_directory(&data_dir, &control.control, &settings, extent_bytes)?;
+        let facts = Facts::read(&session).await?;
+        let outside = outside::find(&data_dir, &facts.whereabouts)?;
+        let rules = Rules {
+            data_dir: data_dir.clone(),
+            version_directory: format!("PG_{}_{}", session.major(), control.control.catalog_version),
+            configuration: outside.inside.clone(),
+            keys: outside.keys_inside.clone(),
+        };
+        let (walk_rules, files) = (rules.clone(), outside.files.clone());
+        let survey = tokio::task::spawn_blocking(move || pipeline::survey(&walk_rules, &files)).await??;
+        Ok(Ready { data_dir, session, settings, facts, control, outside, rules, survey })
+    }
+}
+
+/// One backup, from its intent to its manifest.
+struct Attempt<'a> {
+    config: &'a Config,
+    destination: &'a Destination<'a>,
+    options: &'a Options,
+    clock: &'a dyn Clock,
+    ready: &'a Ready,
+    archived: Archived<'a>,
+    backup: BackupId,
+    started_at: jiff::Timestamp,
+}
+
+/// What the copy brought.
+struct Contents {
+    copied: Copied,
+    databases: Vec<Database>,
+    relation_map: Vec<Part>,
+}
+
+impl Attempt<'_> {
+    async fn run(&self) -> Result<Manifest, BackupError> {
+        let lineage = self.destination.lineage;
+        manifest::write_intent(lineage, &self.intent()).await?;
+        let held = HeldSession::new(Session::connect(self.config).await?);
+        let start_lsn = held.start(&self.options.label, self.options.fast_checkpoint).await?;
+        self.same_directory(start_lsn)?;
+        let contents = tokio::select! {
+            contents = self.copy(start_lsn) => contents?,
+            error = held.lost() => return Err(error),
+        };
+        let control = control::read(&self.ready.data_dir)?;
+        let stopped = held.stop().await?;
+        let stopped_at = self.clock.now();
+        let (wal, wal_end) = self.wait_for_wal(start_lsn, &stopped).await?;
+        let manifest = self.manifest(contents, control, stopped, stopped_at, wal, wal_end).await?;
+        self.keyring_copy().await?;
+        self.packs_are_there(&manifest).await?;
+        lineage.require_open().await?;
+        manifest::write_manifest(lineage, &manifest).await?;
+        Ok(manifest)
+    }
+
+    fn intent(&self) -> Intent {
+        Intent {
+            backup: self.backup.clone(),
+            base: None,
+            started_at: self.started_at,
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            writer: self.destination.writer.to_owned(),
+        }
+    }
+
+    /// The start of a backup is a checkpoint, which the server has written to its pg_control. If it is not in ours, ours is another's.
+    fn same_directory(&self, start_lsn: Lsn) -> Result<(), BackupError> {
+        let seen = control::read(&self.ready.data_dir)?;
+        if seen.control.redo >= start_lsn {
+            return Ok(());
+        }
+        Err(BackupError::Control {
+            path: self.ready.data_dir.join("global/pg_control"),
+            problem: format!("its checkpoint is {}, and the server's is {start_lsn}", seen.control.redo),
+        })
+    }
+
+    async fn copy(&self, start_lsn: Lsn) -> Result<Contents, BackupError> {
+        let ready = self.ready;
+        let lineage = self.destination.lineage;
+        let control = &ready.control.control;
+        let pages = (control.data_checksums != 0).then_some(PageRules {
+            page_bytes: control.block_size as usize,
+            segment_blocks: control.relation_segment_blocks,
+            start_lsn,
+        });
+        let copy = Copy {
+            lineage: lineage.clone(),
+            backup: self.backup.clone(),
+            codec: self.destination.codec,
+            extent_bytes: lineage.repository().info().extent_bytes,
+            jobs: self.options.jobs,
+            rules: ready.rules.clone(),
+            outside: ready.outside.files.clone(),
+            pages,
+        };
+        let progress = Progress::start("backup", ready.survey.bytes, self.options.quiet);
+        let examined = relations::examine(self.config, &ready.session, lineage, &self.backup);
+        let (copied, (databases, relation_map)) = tokio::try_join!(pipeline::run(copy, &progress), examined)?;
+        progress.finish();
+        Ok(Contents { copied, databases, relation_map })
+    }
+
+    /// Waits for the WAL of the backup; what it is, and where the WAL ends that was seen.
+    async fn wait_for_wal(&self, start_lsn: Lsn, stopped: &Stopped) -> Result<(WalRange, Lsn), BackupError> {
+        let label = BackupLabel::parse(&stopped.label)
+            .map_err(|error| BackupError::Answer { what: "backup_label", problem: error.to_string() })?;
+        if label.start_lsn != start_lsn {
+            let problem = format!("it begins at {}, and the backup at {start_lsn}", label.start_lsn);
+            return Err(BackupError::Answer { what: "backup_label", problem });
+        }
+        let size = self.destination.lineage.record().wal_segment_bytes;
+        let wal = WalRange {
+            timeline: label.timeline,
+            start_lsn,
+            stop_lsn: stopped.lsn,
+            first_segment: SegmentName::containing(label.timeline, start_lsn, size),
+            last_segment: archived::holding(label.timeline, stopped.lsn, size),
+            stop_time: stopped.time,
+        };
+        let why = "without which the backup cannot be restored";
+        let wal_end = self.archived.wait(wal.first_segment, wal.last_segment, why).await?;
+        if wal_end < wal.stop_lsn {
+            let problem = format!("it ends at {wal_end}, before the backup's end at {}", wal.stop_lsn);
+            return Err(BackupError::WalBroken(problem));
+        }
+        Ok((wal, wal_end))
+    }
+
+    async fn manifest(
+        &self,
+        contents: Contents,
+        control: ControlRead,
+        stopped: Stopped,
+        stopped_at: jiff::Timestamp,
+        wal: WalRange,
+        wal_end: Lsn,
+    ) -> Result<Manifest, BackupError> {
+        let ready = self.ready;
+        let lineage = self.destination.lineage;
+        let keys = lineage.keys();
+        let Contents { copied, databases, relation_map } = contents;
+        let Copied { file_list, totals, stored } = copied;
+        let (owner, data_directory_mode) = owner::of(&ready.data_dir)?;
+        let mut counts = totals.counts;
+        counts.stored_bytes = stored.bytes;
+        counts.files += 1;
+        counts.bytes += highwater_pitr::control::CONTROL_FILE_BYTES as u64;
+        let mut manifest = Manifest {
+            backup: self.backup.clone(),
+            label: self.options.label.clone(),
+            lineage: lineage.id(),
+            tool: concat!("highwater ", env!("CARGO_PKG_VERSION")).to_owned(),
+            source: Source::Local,
+            started_at: self.started_at,
+            stopped_at,
+            wal,
+            postgresql: self.postgres_info(),
+            control: control.into_copy(&ready.data_dir)?,
+            backup_label: stopped.label,
+            tablespace_map: stopped.tablespace_map,
+            tablespaces: facts::tablespaces(&ready.session, &totals).await?,
+            databases,
+            data_directory: text_of(&ready.data_dir),
+            data_directory_mode,
+            owner,
+            pg_wal_target: ready.survey.wal_elsewhere.clone(),
+            config_files: self.config_files(),
+            left_out: self.left_out(),
+            page_failures: Vec::new(),
+            page_failure_count: totals.bad_page_count,
+            counts,
+            extent_bytes: lineage.repository().info().extent_bytes,
+            packs: stored.packs,
+            file_list,
+            relation_map,
+            previous: self.previous().await?,
+            wal_end,
+            keyring: KeyringRef { generation: keys.generation(), fingerprint: keys.fingerprint().to_string() },
+        };
+        manifest.page_failures = relations::name_failures(lineage, &manifest, &totals).await?;
+        Ok(manifest)
+    }
+
+    fn postgres_info(&self) -> PostgresInfo {
+        let control = &self.ready.control.control;
+        PostgresInfo {
+            major: self.destination.lineage.record().pg_major,
+            version: self.ready.facts.version.clone(),
+            system_identifier: self.ready.settings.system_identifier,
+            catalog_version: control.catalog_version,
+            control_version: control.control_version,
+            block_bytes: control.block_size,
+            relation_segment_blocks: control.relation_segment_blocks,
+            wal_segment_bytes: control.segment_size,
+            data_checksums: control.data_checksums != 0,
+            settings: self.ready.facts.settings.clone(),
+        }
+    }
+
+    fn config_files(&self) -> BTreeMap<String, String> {
+        let places = &self.ready.facts.whereabouts;
+        [
+            ("config_file", &places.config_file),
+            ("hba_file", &places.hba_file),
+            ("ident_file", &places.ident_file),
+        ]
+        .into_iter()
+        .map(|(name, path)| (name.to_owned(), path.clone()))
+        .collect()
+    }
+
+    fn left_out(&self) -> Vec<LeftOut> {
+        let both = self.ready.outside.left_out.iter().chain(&self.ready.survey.left_out);
+        both.map(|(path, reason)| LeftOut { path: text_of(path), reason: reason.clone() }).collect()
+    }
+
+    /// The newest complete backup, and the digest of its manifest (I9).
+    async fn previous(&self) -> Result<Option<PreviousBackup>, BackupError> {
+        let lineage = self.destination.lineage;
+        let backups = manifest::list_backups(lineage).await?;
+        let Some((backup, _)) = backups.into_iter().rfind(|(_, complete)| *complete) else { return Ok(None) };
+        let plain = lineage.read(ObjectKind::Manifest, &manifest::manifest_path(&backup)).await?;
+        Ok(Some(PreviousBackup { digest: lineage.keys().digest(&plain), backup }))
+    }
+
+    async fn keyring_copy(&self) -> Result<(), BackupError> {
+        let path = format!("backups/{}/keyring", self.backup);
+        let body = vec![self.destination.wrapped_keyring.clone()];
+        // Whatever is there under this backup's own name is what we wrote: the bytes are the same each time.
+        let _created = self.destination.lineage.create_sealed(&path, body).await?;
+        Ok(())
+    }
+
+    /// One last look before the commit (I22): every pack is in the repository, and they are as long as they were written.
+    async fn packs_are_there(&self, manifest: &Manifest) -> Result<(), BackupError> {
+        let listed = self.destination.lineage.list(&format!("packs/{}/", self.backup)).await?;
+        let bytes: u64 = listed.iter().map(|entry| entry.size).sum();
+        let paths: HashSet<&str> = listed.iter().map(|entry| entry.path.as_str()).collect();
+        let mut wanted = (0..manifest.packs).map(|number| highwater_archive::pack::pack_path(&self.backup, number));
+        if let Some(path) = wanted.find(|path| !paths.contains(path.as_str())) {
+            return Err(BackupError::PackMissing { path });
+        }
+        if bytes != manifest.counts.stored_bytes {
+            return Err(BackupError::PackMissing { path: format!("packs/{}/", self.backup) });
+        }
+        Ok(())
+    }
+}
+
+fn text_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
