@@ -2,10 +2,10 @@
 
 use crate::lineage::LineageError;
 use crate::manifest::ManifestError;
-use crate::wal::WalError;
+use crate::wal::WalGetError;
 
 /// The archive could not be asked. What it holds and is broken is no error of the catalog: it stands in
-/// [`super::Catalog::broken`].
+/// [`super::Catalog::broken`], or is a hole in the WAL.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// Listing, or reading an object of the lineage.
@@ -16,7 +16,7 @@ pub enum CatalogError {
     Manifest(#[from] ManifestError),
     /// Reading WAL or its index.
     #[error(transparent)]
-    Wal(#[from] WalError),
+    Wal(#[from] WalGetError),
 }
 
 impl CatalogError {
@@ -26,6 +26,43 @@ impl CatalogError {
             Self::Lineage(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Wal(error) => error.hint(),
+        }
+    }
+}
+
+/// Whether an error speaks of an object's content (then the object is broken), and not of the way to it (then nothing is
+/// known).
+pub(super) trait OfContent {
+    /// Whether it does.
+    fn is_of_content(&self) -> bool;
+}
+
+impl OfContent for LineageError {
+    fn is_of_content(&self) -> bool {
+        match self {
+            Self::Seal(_) | Self::Malformed { .. } => true,
+            Self::Race(race) => !matches!(race, crate::racing::RaceError::Store(_)),
+            // A listed object that is gone was deleted meanwhile, or the store forgot it: either way it is not to be had.
+            Self::Store(_) => self.is_not_found(),
+            Self::Repository(_) | Self::NoSuchLineage { .. } | Self::Closed { .. } => false,
+        }
+    }
+}
+
+impl OfContent for WalGetError {
+    fn is_of_content(&self) -> bool {
+        match self {
+            Self::Lineage(error) => error.is_of_content(),
+            Self::NotTheWal { .. } | Self::MissingPart { .. } => true,
+        }
+    }
+}
+
+impl OfContent for ManifestError {
+    fn is_of_content(&self) -> bool {
+        match self {
+            Self::Lineage(error) => error.is_of_content(),
+            Self::Malformed { .. } | Self::OtherPart { .. } | Self::Exists { .. } | Self::Refused(_) => true,
         }
     }
 }

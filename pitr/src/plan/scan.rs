@@ -190,7 +190,7 @@ impl TargetScan {
 
     /// What was found. To be called when [`TargetScan::push`] said `Done`, or there is no more WAL.
     pub fn finish(self) -> ScanEnd {
-        if !self.chain.end().is_some_and(|end| end >= self.backup.stop) && self.found.is_none() {
+        if self.chain.end().is_none_or(|end| end < self.backup.stop) && self.found.is_none() {
             return ScanEnd::Incomplete;
         }
         let evidence = self.evidence();

@@ -1,6 +1,7 @@
 //! Timelines, gaps and the choice between them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::single_range_in_vec_init)]
 
 use proptest::prelude::*;
 
