@@ -1,0 +1,122 @@
+"""What is measured: each group runs both programs turn about and gives rows for the report."""
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+
+from cluster import make_directory, run
+from measure import as_server_user, environment, measure
+from programs import Highwater, PgBackRest
+from report import Row, Section
+
+
+def say(text):
+    print(f"bench: {text}", file=sys.stderr)
+
+
+def both(bench, binary):
+    return [PgBackRest(bench), Highwater(bench, binary)]
+
+
+def turns(programs, pairs):
+    """(pair, program), the order reversed in every second pair; pair 0 is the warm-up."""
+    for pair in range(pairs + 1):
+        for program in programs if pair % 2 == 0 else reversed(programs):
+            yield pair, program
+
+
+def remove(path):
+    shutil.rmtree(path, ignore_errors=True)
+    # What is still dirty of the last run would be written in the next one's time.
+    os.sync()
+
+
+def size_of(path):
+    found = [os.path.join(directory, name) for directory, _, names in os.walk(path or "/nonexistent") for name in names]
+    return sum(os.path.getsize(file) for file in found)
+
+
+def measure_turn(row, pair, program, command, log):
+    done = measure(command, log)
+    done.memory += size_of(program.spool) / (1 << 20)
+    say(f"{row.what} {pair} {program.name}: {done.wall:.2f} s, CPU {done.cpu:.2f} s, {done.memory:.0f} MiB")
+    if pair > 0:
+        row.add(program.name, done)
+
+
+def backup(bench, binary, codec_bound, pairs):
+    programs = both(bench, binary)
+    log = f"{bench.scratch}/command.log"
+    taken, restored = Row("full backup"), Row("restore")
+    for pair, program in turns(programs, pairs):
+        bench.archive_by(program.archive_command())
+        bench.sql("checkpoint")
+        measure_turn(taken, pair, program, program.backup(), log)
+        os.sync()
+
+    targets = {}
+    for pair, program in turns(programs, pairs):
+        target = f"{bench.scratch}/restored-{program.name}"
+        remove(target)
+        measure_turn(restored, pair, program, program.restore(target), log)
+        targets[program.name] = target
+        os.sync()
+    say("comparing the restored clusters")
+    if not bench.compare_restored(*targets.values()):
+        sys.exit("bench: the two restored clusters differ")
+
+    bound = codec_alone(bench, codec_bound, pairs)
+    plain = size_of(f"{bench.data}/base")
+    notes = [
+        f"{plain / 1e9:.2f} GB of data files. LZ4 alone on two threads, neither reading, sealing nor writing: {bound}.",
+        "Stored by one full backup and its WAL: "
+        + ", ".join(f"{program.name} {size_of(program.repository) / (pairs + 1) / 1e9:.2f} GB" for program in programs)
+        + ".",
+    ]
+    return Section("backup", programs, [taken, restored], notes, bench)
+
+
+def codec_alone(bench, codec_bound, pairs):
+    walls = []
+    for _ in range(min(pairs, 3)):
+        done = subprocess.run([codec_bound, f"{bench.data}/base", "2"], capture_output=True, text=True, check=True, cwd="/",
+                              env=environment(), **as_server_user())
+        walls.append(done.stdout.strip())
+    return sorted(walls)[len(walls) // 2]
+
+
+def push(bench, binary, _codec_bound, pairs):
+    programs = both(bench, binary)
+    log = f"{bench.scratch}/command.log"
+    row = Row("one archive-push")
+    segments = full_segments(bench, pairs + 1)
+    for pair, program in turns(programs, pairs):
+        measure_turn(row, pair, program, program.push(segments[pair]), log)
+    bench.archive_by("/bin/true")
+    note = f"Each segment holds {os.path.getsize(segments[0]) >> 20} MiB of records and page images of this load, all in the page cache."
+    return Section("push", programs, [row], [note], bench)
+
+
+def full_segments(bench, count):
+    """Copies of this many segments full of WAL, made by inserts and by updates across the whole table."""
+    bench.archive_by("/bin/false")
+    bench.sql("checkpoint")
+    kept = make_directory(f"{bench.scratch}/segments")
+    begin = bench.sql("select pg_walfile_name(pg_switch_wal())")
+    while True:
+        bench.sql("insert into events (at, kind, amount, body, note) select at, kind, amount, body, note from events "
+                  "where id % 100 = 1 limit 20000; update events set amount = amount + 1 where id % 5000 = 7")
+        now = bench.sql("select pg_walfile_name(pg_current_wal_lsn())")
+        whole = sorted(path for path in glob.glob(f"{bench.data}/pg_wal/" + "[0-9A-F]" * 24)
+                       if begin < os.path.basename(path) < now)
+        if len(whole) >= count + 1:
+            break
+    # The first of them may begin in the middle of what the switch ended.
+    for path in whole[1 : count + 1]:
+        run(["cp", path, kept])
+    return sorted(glob.glob(f"{kept}/*"))
+
+
+ALL = {"backup": backup, "push": push}

@@ -1,0 +1,97 @@
+"""The two programs, set up alike: encrypted, LZ4, two at work, a repository in a local directory."""
+
+import os
+
+from cluster import make_directory, own, run
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+    os.chmod(path, 0o600)
+    own(path)
+    return path
+
+
+class PgBackRest:
+    name = "pgBackRest"
+
+    def __init__(self, bench):
+        self.bench = bench
+        base = make_directory(f"{bench.scratch}/pgbackrest")
+        self.repository = make_directory(f"{base}/repository")
+        self.spool = make_directory(f"{base}/spool")
+        lock = make_directory(f"{base}/lock")
+        self.config = write(f"{base}/pgbackrest.conf", f"""[global]
+repo1-path={self.repository}
+repo1-cipher-type=aes-256-cbc
+repo1-cipher-pass=3uXxYyW1cT9qkXl0w5Zr4Qz8Jv2Nn6Pp
+repo1-retention-full=9999
+compress-type=lz4
+process-max=2
+start-fast=y
+log-level-file=off
+log-level-console=warn
+lock-path={lock}
+spool-path={self.spool}
+
+[main]
+pg1-path={bench.data}
+pg1-socket-path={bench.socket}
+pg1-user=postgres
+""")
+        self.command = ["pgbackrest", f"--config={self.config}", "--stanza=main"]
+        run([*self.command, "stanza-create"])
+
+    def version(self):
+        return run(["pgbackrest", "version"]).split()[-1]
+
+    def archive_command(self):
+        return f"pgbackrest --config={self.config} --stanza=main archive-push %p"
+
+    def backup(self):
+        return [*self.command, "--type=full", "backup"]
+
+    def restore(self, target):
+        make_directory(target)
+        return [*self.command, f"--pg1-path={target}", "--type=immediate", "--target-action=promote", "restore"]
+
+    def push(self, segment):
+        return [*self.command, "archive-push", segment]
+
+
+class Highwater:
+    name = "Highwater"
+
+    def __init__(self, bench, binary):
+        self.bench, self.binary = bench, binary
+        base = make_directory(f"{bench.scratch}/highwater")
+        self.repository = make_directory(f"{base}/repository")
+        self.spool = None
+        self.config = write(f"{base}/main.toml", f"""[cluster]
+name = "main"
+data_dir = "{bench.data}"
+connection = "host={bench.socket} port=5432 user=postgres dbname=postgres"
+
+[repository.primary]
+url = "file://{self.repository}"
+key_file = "{base}/main.key"
+compression = "lz4"
+""")
+        self.command = [binary, "--config", self.config]
+        run([*self.command, "init"])
+
+    def version(self):
+        return run([self.binary, "--version"]).split()[-1]
+
+    def archive_command(self):
+        return f"{self.binary} --config {self.config} archive-push %p"
+
+    def backup(self):
+        return [*self.command, "backup", "--jobs", "2"]
+
+    def restore(self, target):
+        return [*self.command, "restore", "--target-dir", target, "--to-consistent", "--action", "promote", "--jobs", "2"]
+
+    def push(self, segment):
+        return [*self.command, "archive-push", segment]
