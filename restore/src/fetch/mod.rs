@@ -6,11 +6,10 @@
 //! `standby.signal` says that the server itself asks again for ever is a passing error answered like absence, so that an
 //! outage does not end a standby. [`verdict`] holds these rules as one pure function.
 //!
-//! What a repository gives is opened and authenticated by the archive; here it is held against the name asked for (page
-//! address, timeline, system identifier, size) before it is put. It is written beside the destination, fsynced and renamed:
-//! PostgreSQL sees all of it or nothing, also when a file of an earlier call is still there.
+//! What a repository gives was opened, authenticated and held against name, system identifier and size by
+//! [`highwater_archive::wal::get`]. It is written beside the destination, fsynced and renamed: PostgreSQL sees all of it or
+//! nothing, also when a file of an earlier call is still there.
 
-mod content;
 mod verdict;
 
 use std::path::{Path, PathBuf};
@@ -22,9 +21,8 @@ use highwater_archive::clock::Clock;
 use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::wal;
-use highwater_pitr::segment::{SegmentName, WalFile};
+use highwater_pitr::segment::WalFile;
 
-pub use content::ContentError;
 pub use verdict::{Answer, Verdict, verdict};
 
 use crate::plan_file::{PlanFile, Scope};
@@ -195,44 +193,29 @@ pub async fn fetch(
     }
 }
 
-/// Asks one repository; what it gives is checked.
+/// Asks one repository.
 async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8>>, SourceError> {
-    let repository = source.name.clone();
     let lineage = source.lineage().await?;
-    let failed = |message: String, hint: Option<String>, permanent: bool| SourceError {
-        repository: repository.clone(),
-        message,
-        hint,
-        permanent,
+    let got = match wal::get(&lineage, &request.file).await {
+        Ok(None) => partial(&lineage, request).await,
+        answer => answer,
     };
-    let got = wal::get(&lineage, &request.file).await;
-    let got = got.map_err(|error| failed(error.to_string(), error.hint(), error.is_permanent()))?;
-    let got = match got {
-        Some(bytes) => Some(bytes),
-        None => partial(&lineage, request)
-            .await
-            .map_err(|error| failed(error.to_string(), error.hint(), error.is_permanent()))?,
-    };
-    let Some(bytes) = got else { return Ok(None) };
-    content::check(&request.file, &bytes, lineage.record())
-        .map_err(|error| failed(error.to_string(), error.hint(), true))?;
-    Ok(Some(bytes))
+    got.map_err(|error| SourceError {
+        repository: source.name.clone(),
+        message: error.to_string(),
+        hint: error.hint(),
+        permanent: error.is_permanent(),
+    })
 }
 
 /// The last segment of the plan may exist only as the `.partial` that the end of a timeline left; PostgreSQL never asks for
-/// that by name (`XLogFileRead` in `xlogrecovery.c`). It is served whole, its unwritten end filled with zeros.
-async fn partial(lineage: &Lineage, request: &Request<'_>) -> Result<Option<Vec<u8>>, wal::WalError> {
+/// that by name (`XLogFileRead` in `xlogrecovery.c`). It is as long as a segment, which PostgreSQL insists on.
+async fn partial(lineage: &Lineage, request: &Request<'_>) -> Result<Option<Vec<u8>>, wal::WalGetError> {
     let WalFile::Segment(name) = request.file else { return Ok(None) };
-    let is_last = |plan: &PlanFile| plan.last_segment.is_some_and(|last: SegmentName| last == name);
-    if !request.plan.is_some_and(is_last) {
+    if !request.plan.is_some_and(|plan| plan.last_segment == Some(name)) {
         return Ok(None);
     }
-    let got = wal::get(lineage, &WalFile::Partial(name)).await?;
-    Ok(got.map(|mut bytes| {
-        let size = usize::try_from(lineage.record().wal_segment_bytes.bytes()).unwrap_or(bytes.len());
-        bytes.resize(size.max(bytes.len()), 0);
-        bytes
-    }))
+    Ok(wal::get_partial(lineage, name).await?.map(|partial| partial.bytes))
 }
 
 #[cfg(test)]

@@ -1,0 +1,197 @@
+//! Why a restore was refused, or could not be finished.
+
+use std::io;
+use std::path::PathBuf;
+
+use highwater_archive::catalog::{CatalogError, ResolveError};
+use highwater_archive::durable::DurableError;
+use highwater_archive::manifest::ManifestError;
+use highwater_pitr::control::ControlError;
+
+use crate::ownership::OwnerError;
+use crate::plan_file::PlanFileError;
+use crate::rebuild::RebuildError;
+use crate::server::ServerError;
+use crate::tablespaces::TablespaceError;
+
+/// A restore was refused before anything was written, or failed on the way.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// A path that must be absolute.
+    #[error("{} is not an absolute path", path.display())]
+    NotAbsolute {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory to be filled holds something.
+    #[error("{what} {} is not empty: it holds {found}", path.display())]
+    NotEmpty {
+        /// What it is for.
+        what: String,
+        /// The directory.
+        path: PathBuf,
+        /// An entry of it.
+        found: String,
+    },
+    /// A server runs there.
+    #[error("a server is running in {}", path.display())]
+    Running {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An earlier restore has not finished there.
+    #[error("{} holds a restore that did not finish", path.display())]
+    Incomplete {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to someone else, and PostgreSQL will not start in it.
+    #[error("{} belongs to user {owner}, and the restored server would run as {server}", path.display())]
+    WrongOwner {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who the server would run as.
+        server: String,
+    },
+    /// Not enough space.
+    #[error("{} has {free} bytes free and {needed} are needed", path.display())]
+    NoSpace {
+        /// A directory on the filesystem.
+        path: PathBuf,
+        /// Free bytes.
+        free: u64,
+        /// Needed bytes.
+        needed: u64,
+    },
+    /// The owner of the files could not run `restore_command`.
+    #[error("user {user} cannot run {}: {reason}", program.display())]
+    Unrunnable {
+        /// The user.
+        user: String,
+        /// This program.
+        program: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// A text that cannot stand in a configuration file or a command line.
+    #[error("the path {text:?} cannot be written into a configuration file")]
+    Unwritable {
+        /// The text.
+        text: String,
+    },
+    /// A file of the configuration is there already.
+    #[error("{} exists and would be replaced", path.display())]
+    ConfigExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The target cannot be reached, or the archive could not be asked.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// What the archive holds could not be listed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest's copy of `pg_control` is not one.
+    #[error("the backup's pg_control: {0}")]
+    Control(#[from] ControlError),
+    /// The owner.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// A tablespace.
+    #[error(transparent)]
+    Tablespace(#[from] TablespaceError),
+    /// The rebuilding.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// The plan for `restore_command`.
+    #[error(transparent)]
+    PlanFile(#[from] PlanFileError),
+    /// The server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The local disk, through the durable door.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// The local disk.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl RestoreError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotAbsolute { .. } => Some("write the whole path, from /".into()),
+            Self::NotEmpty { what, .. } if what.contains("tablespace") => Some(
+                "nothing is ever deleted or replaced here; map the tablespace elsewhere with --tablespace-map A=B".into(),
+            ),
+            Self::NotEmpty { .. } => {
+                Some("nothing is ever deleted or replaced here; name an empty or absent directory".into())
+            }
+            Self::Running { .. } => Some("restore beside it, or stop it and move its directory away first".into()),
+            Self::Incomplete { .. } => Some("remove what it left, or name another directory".into()),
+            Self::WrongOwner { .. } => Some("name the owner with --owner, or give the directory to that user".into()),
+            Self::NoSpace { .. } => {
+                Some("free space there, or put a part elsewhere with --tablespace-map or --wal-dir".into())
+            }
+            Self::Unrunnable { .. } => {
+                Some("restore_command runs as that user: install highwater where it can be run, such as /usr/local/bin".into())
+            }
+            Self::Unwritable { .. } => Some("choose a path of printable UTF-8".into()),
+            Self::ConfigExists { .. } => {
+                Some("leave --config-to out and take the files from highwater/config in the data directory".into())
+            }
+            Self::Resolve(error) => error.hint(),
+            Self::Catalog(error) => error.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::Control(error) => error.hint(),
+            Self::Owner(error) => error.hint(),
+            Self::Tablespace(error) => error.hint(),
+            Self::Rebuild(error) => error.hint(),
+            Self::PlanFile(error) => error.hint(),
+            Self::Server(error) => error.hint(),
+            Self::Durable(error) => error.hint(),
+            Self::Io { .. } => None,
+        }
+    }
+
+    /// Whether the target itself was refused, which has an exit code of its own.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Resolve(ResolveError::Refused(_))
+            | Self::NotAbsolute { .. }
+            | Self::NotEmpty { .. }
+            | Self::Running { .. }
+            | Self::Incomplete { .. }
+            | Self::WrongOwner { .. }
+            | Self::NoSpace { .. }
+            | Self::Unrunnable { .. }
+            | Self::Unwritable { .. }
+            | Self::ConfigExists { .. }
+            | Self::Owner(_)
+            | Self::Tablespace(_)
+            | Self::Server(ServerError::NotInstalled { .. } | ServerError::WrongInstallation { .. }) => true,
+            Self::Resolve(_)
+            | Self::Catalog(_)
+            | Self::Manifest(_)
+            | Self::Control(_)
+            | Self::Rebuild(_)
+            | Self::PlanFile(_)
+            | Self::Server(_)
+            | Self::Durable(_)
+            | Self::Io { .. } => false,
+        }
+    }
+}

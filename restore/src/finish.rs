@@ -1,0 +1,205 @@
+//! From a rebuilt data directory to one that starts, recovers to its target, and goes no further.
+//!
+//! The order is the safety: configuration, the plan and recovery settings, the signal file, `tablespace_map` and
+//! `backup_label`, and only then `pg_control`, without which no server starts. The marker of an incomplete restore goes last.
+//! Whatever breaks on the way leaves a directory that cannot be mistaken for a cluster.
+
+use std::path::{Path, PathBuf};
+
+use highwater_archive::durable;
+use highwater_pitr::control::ControlFile;
+use highwater_pitr::target::TargetAction;
+
+use crate::conf_file::{self, is_on, last_value};
+use crate::error::RestoreError;
+use crate::outside::{self, give};
+use crate::plan_file::{self, PLAN_FILE, PlanBounds, RepositoryToPlan};
+use crate::preflight::{Preflight, Request};
+use crate::rebuild::{INCOMPLETE_MARKER, OWN_DIRECTORY};
+use crate::settings::{self, Recovery, SIGNAL_FILES};
+use crate::tablespaces;
+
+/// The file our settings go into: PostgreSQL reads it after every other one.
+const AUTO_CONF: &str = "postgresql.auto.conf";
+
+/// A data directory that would start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// `postgresql.conf`, when it lies outside the data directory.
+    pub config_file: Option<PathBuf>,
+    /// The command that ends the isolation of the copy; none with `--replace-production`.
+    pub end_isolation: Option<String>,
+    /// What a person should know: each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// Writes all that `rebuild` left out.
+///
+/// # Errors
+/// [`RestoreError`]; the directory then does not start.
+pub fn finish(
+    preflight: &Preflight,
+    request: &Request,
+    cluster: &highwater_archive::names::ClusterName,
+    repositories: &[RepositoryToPlan<'_>],
+    now: jiff::Timestamp,
+) -> Result<Finished, RestoreError> {
+    let Preflight { manifest, plan, owner, .. } = preflight;
+    let (data_dir, owner) = (request.target_dir.as_path(), owner.as_ref());
+    let control = ControlFile::parse(&manifest.control.bytes)?;
+
+    let placed = outside::place(manifest, data_dir, request.config_to.as_deref(), owner)?;
+    let bounds = PlanBounds {
+        cluster: cluster.clone(),
+        lineage: preflight.lineage.id(),
+        system_identifier: manifest.postgresql.system_identifier,
+        wal_segment_bytes: plan.segment_size,
+        backup: plan.backup.id.clone(),
+        target: request.target.to_string(),
+        ancestry: plan.ancestry.clone(),
+        first_segment: plan.segment_name(plan.first_segment),
+        end: (!request.standby).then(|| (plan.last_segment_name(), plan.stop.end)),
+    };
+    plan_file::write(data_dir, &bounds, repositories, now)?;
+    for file in plan_file::files() {
+        give(&data_dir.join(file), owner, 0o600)?;
+    }
+
+    let mut notes = placed.notes;
+    let configuration = configuration_text(data_dir, placed.config_file.as_deref())?;
+    let mut corrections = placed.corrections;
+    corrections.extend(tls_off(&configuration, data_dir, &mut notes));
+    let recovery = Recovery {
+        restore_command: settings::restore_command(&path_text(&request.program)?, &path_text(&data_dir.join(PLAN_FILE))?),
+        stop: (!request.standby).then(|| plan.stop.stop.clone()),
+        timeline: if request.standby { "latest".to_owned() } else { plan.timeline_setting() },
+        action: if request.standby { TargetAction::Pause } else { request.action() },
+        at_least: settings_to_raise(&control, &configuration),
+        corrections,
+    };
+    let mut text = settings::cleaned(&auto_conf(data_dir)?);
+    text.push_str(&settings::recovery_block(&recovery));
+    let end_isolation = (!request.replace_production).then(|| {
+        text.push_str(&settings::isolation_block());
+        settings::end_isolation_command(&data_dir.join(AUTO_CONF))
+    });
+    put(data_dir, AUTO_CONF, text.as_bytes(), owner, 0o600)?;
+
+    let [recovery_signal, standby_signal, _] = SIGNAL_FILES;
+    let signal = if request.standby { standby_signal } else { recovery_signal };
+    put(data_dir, signal, b"", owner, 0o600)?;
+    if !manifest.tablespace_map.is_empty() {
+        let map = tablespaces::rewrite_map(&manifest.tablespace_map, &preflight.tablespaces)?;
+        if !map.is_empty() {
+            put(data_dir, "tablespace_map", map.as_bytes(), owner, 0o600)?;
+        }
+    }
+    put(data_dir, "backup_label", manifest.backup_label.as_bytes(), owner, 0o600)?;
+    durable::fsync_dir(&data_dir.join(OWN_DIRECTORY))?;
+    durable::fsync_dir(data_dir)?;
+    put(data_dir, "global/pg_control", &manifest.control.bytes, owner, manifest.control.mode)?;
+    let marker = data_dir.join(INCOMPLETE_MARKER);
+    std::fs::remove_file(&marker).map_err(|source| RestoreError::Io { what: "remove", path: marker, source })?;
+    durable::fsync_dir(&data_dir.join(OWN_DIRECTORY))?;
+    Ok(Finished { config_file: placed.config_file, end_isolation, notes })
+}
+
+/// Writes a file of the data directory, durably, with owner and mode.
+fn put(
+    data_dir: &Path,
+    name: &str,
+    content: &[u8],
+    owner: Option<&crate::ownership::Account>,
+    mode: u32,
+) -> Result<(), RestoreError> {
+    let path = data_dir.join(name);
+    durable::replace(&path, &[content])?;
+    give(&path, owner, mode)?;
+    Ok(durable::fsync_file(&path)?)
+}
+
+fn path_text(path: &Path) -> Result<String, RestoreError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| RestoreError::Unwritable { text: path.display().to_string() })
+}
+
+fn auto_conf(data_dir: &Path) -> Result<String, RestoreError> {
+    let path = data_dir.join(AUTO_CONF);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(RestoreError::Io { what: "read", path, source }),
+    }
+}
+
+/// `postgresql.conf` and what `ALTER SYSTEM` added to it: the later value wins.
+fn configuration_text(data_dir: &Path, config_file: Option<&Path>) -> Result<String, RestoreError> {
+    let path = config_file.map_or_else(|| data_dir.join("postgresql.conf"), Path::to_owned);
+    let mut text = match std::fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(RestoreError::Io { what: "read", path, source }),
+    };
+    text.push('\n');
+    text.push_str(&auto_conf(data_dir)?);
+    Ok(text)
+}
+
+/// Settings that are below what the original server had: hot standby refuses to begin with them
+/// (`CheckRequiredParameterValues` in `xlogrecovery.c`).
+fn settings_to_raise(control: &ControlFile, configuration: &str) -> Vec<(String, u64)> {
+    [
+        ("max_connections", control.max_connections, 100),
+        ("max_worker_processes", control.max_worker_processes, 8),
+        ("max_wal_senders", control.max_wal_senders, 10),
+        ("max_prepared_transactions", control.max_prepared_xacts, 0),
+        ("max_locks_per_transaction", control.max_locks_per_xact, 64),
+    ]
+    .into_iter()
+    .filter(|(name, needed, default)| {
+        let configured = last_value(configuration, name).and_then(|value| value.parse().ok()).unwrap_or(*default);
+        configured < *needed
+    })
+    .map(|(name, needed, _)| (name.to_owned(), u64::from(needed)))
+    .collect()
+}
+
+/// TLS is turned off where its certificate or private key is not on this host: private keys are never in a backup, and a
+/// server that is told to use one it has not does not start.
+fn tls_off(configuration: &str, data_dir: &Path, notes: &mut Vec<String>) -> Option<(String, String)> {
+    if !last_value(configuration, "ssl").is_some_and(|value| is_on(&value)) {
+        return None;
+    }
+    for (setting, default) in [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "")] {
+        let name = last_value(configuration, setting).unwrap_or_else(|| default.to_owned());
+        let path = data_dir.join(&name);
+        if !name.is_empty() && !path.exists() {
+            notes.push(format!(
+                "TLS is off: {setting} is {}, which is not here; put it there and remove `{}` from {AUTO_CONF}",
+                path.display(),
+                conf_file::format("ssl", "off")
+            ));
+            return Some(("ssl".to_owned(), "off".to_owned()));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_without_its_key_is_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut notes = Vec::new();
+        assert_eq!(tls_off("ssl = off\n", directory.path(), &mut notes), None);
+        assert_eq!(tls_off("", directory.path(), &mut notes), None);
+        let off = tls_off("ssl = on\nssl_key_file = '/etc/ssl/private/absent.key'\n", directory.path(), &mut notes);
+        assert_eq!(off, Some(("ssl".into(), "off".into())));
+        assert_eq!(notes.len(), 1);
+        for name in ["server.crt", "server.key"] {
+            durable::replace(&directory.path().join(name), &[b"x"]).unwrap();
+        }
+        assert_eq!(tls_off("ssl = yes\n", directory.path(), &mut notes), None);
+    }
+}

@@ -1,0 +1,352 @@
+//! Everything that can be known before the first byte is written.
+//!
+//! In this order, each a reason to refuse: the directories are absent or empty and no server runs there; the archive reaches
+//! the target without a gap; the backup's manifest is there and authentic; every tablespace has a place; the owner exists
+//! here and can run `restore_command`; there is space on each filesystem; the server to start is installed. Nothing is
+//! created, and nothing is ever deleted.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use highwater_archive::catalog::{Catalog, resolve};
+use highwater_archive::lineage::Lineage;
+use highwater_archive::manifest::{BackupId, Manifest, read_manifest};
+use highwater_pitr::plan::Plan;
+use highwater_pitr::target::{RecoveryTarget, TargetAction};
+use highwater_pitr::timeline::TimelineId;
+
+use crate::error::RestoreError;
+use crate::outside;
+use crate::ownership::{self, Account};
+use crate::rebuild::INCOMPLETE_MARKER;
+use crate::server::{self, Installation};
+use crate::tablespaces::{self, Known, Mapping, Placed};
+
+/// WAL that recovery may leave in `pg_wal` before a restartpoint removes it, at most: what `max_wal_size` is by default.
+const WAL_ON_DISK_BYTES: u64 = 1 << 30;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The new data directory: absent or empty.
+    pub target_dir: PathBuf,
+    /// Where recovery shall stop.
+    pub target: RecoveryTarget,
+    /// Follow this timeline and no newer one.
+    pub timeline: Option<TimelineId>,
+    /// Begin with this backup.
+    pub backup: Option<BackupId>,
+    /// Where tablespaces go.
+    pub mappings: Vec<Mapping>,
+    /// Where `pg_wal` goes, when not in the data directory.
+    pub wal_dir: Option<PathBuf>,
+    /// Where configuration from outside the data directory goes.
+    pub config_to: Option<PathBuf>,
+    /// `USER[:GROUP]` to own the files.
+    pub owner: Option<String>,
+    /// What to do at the target; absent means [`TargetAction::default_for`].
+    pub action: Option<TargetAction>,
+    /// Make it a standby that goes on.
+    pub standby: bool,
+    /// It takes production's place: nothing is turned off.
+    pub replace_production: bool,
+    /// It will be started; with these programs, or those found.
+    pub start: Option<Option<PathBuf>>,
+    /// This program, as `restore_command` calls it.
+    pub program: PathBuf,
+}
+
+impl Request {
+    /// What the server does at the target.
+    pub fn action(&self) -> TargetAction {
+        self.action.unwrap_or_else(|| TargetAction::default_for(&self.target))
+    }
+}
+
+/// Space on one filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// A directory that goes there.
+    pub path: PathBuf,
+    /// Bytes that will be written.
+    pub needed: u64,
+    /// Bytes free.
+    pub free: u64,
+}
+
+/// A restore that nothing known stands against.
+#[derive(Debug)]
+pub struct Preflight {
+    /// Where it comes from.
+    pub lineage: Arc<Lineage>,
+    /// Backup, timeline, WAL and where recovery stops.
+    pub plan: Plan,
+    /// The backup.
+    pub manifest: Manifest,
+    /// Where each tablespace goes.
+    pub tablespaces: Vec<Placed>,
+    /// Who gets the files, when not this process's user.
+    pub owner: Option<Account>,
+    /// Space, a filesystem each.
+    pub spaces: Vec<Space>,
+    /// The server to start.
+    pub installation: Option<Installation>,
+    /// What a person should know: each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// [`RestoreError`]; nothing was written.
+pub async fn preflight(lineage: Arc<Lineage>, request: &Request) -> Result<Preflight, RestoreError> {
+    check_directories(request)?;
+    let catalog = Catalog::load(&lineage).await?;
+    let plan =
+        resolve(&lineage, &catalog, &request.target, request.timeline, request.backup.as_ref()).await?;
+    let id: BackupId = plan.backup.id.parse().map_err(|_| RestoreError::Unwritable { text: plan.backup.id.clone() })?;
+    let manifest = read_manifest(&lineage, &id).await?;
+
+    let tablespaces = place_tablespaces(&manifest, request)?;
+    for placed in &tablespaces {
+        check_empty(&format!("the directory of tablespace {}", placed.oid), &placed.directory)?;
+    }
+    if let Some(directory) = &request.config_to {
+        outside::check_destination(&manifest, directory)?;
+    }
+    let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
+    check_directory_owner(&request.target_dir, owner.as_ref())?;
+    check_program(request, owner.as_ref())?;
+    let spaces = measure_space(request, &manifest, &tablespaces, &plan)?;
+    let major = manifest.postgresql.major;
+    let installation = match &request.start {
+        Some(bin) => Some(Installation::find(major, bin.as_deref())?),
+        None => None,
+    };
+    let mut notes = plan.notes.clone();
+    notes.extend(collation_note(&manifest));
+    for failure in manifest.page_failures.iter().take(3) {
+        let relation = failure.relation.as_deref().unwrap_or("an unknown relation");
+        notes.push(format!(
+            "the backup holds a damaged page: block {} of {} ({relation}): {}",
+            failure.block, failure.file, failure.problem
+        ));
+    }
+    Ok(Preflight { lineage, plan, manifest, tablespaces, owner, spaces, installation, notes })
+}
+
+/// The directories that are to be filled, before the archive is asked anything.
+fn check_directories(request: &Request) -> Result<(), RestoreError> {
+    let target = &request.target_dir;
+    for path in [Some(target), request.wal_dir.as_ref(), request.config_to.as_ref()].into_iter().flatten() {
+        if !path.is_absolute() {
+            return Err(RestoreError::NotAbsolute { path: path.clone() });
+        }
+        if path.to_str().is_none_or(|text| text.chars().any(char::is_control)) {
+            return Err(RestoreError::Unwritable { text: path.display().to_string() });
+        }
+    }
+    if server::is_running(target) {
+        return Err(RestoreError::Running { path: target.clone() });
+    }
+    if target.join(INCOMPLETE_MARKER).exists() {
+        return Err(RestoreError::Incomplete { path: target.clone() });
+    }
+    check_empty("the target directory", target)?;
+    if let Some(wal_dir) = &request.wal_dir {
+        check_empty("the directory for pg_wal", wal_dir)?;
+        if wal_dir.starts_with(target) || target.starts_with(wal_dir) {
+            let (first, second) = (wal_dir.display().to_string(), target.display().to_string());
+            return Err(tablespaces::TablespaceError::Overlap { first, second }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Absent, or a directory without a single entry.
+fn check_empty(what: &str, path: &Path) -> Result<(), RestoreError> {
+    let failed = |source| RestoreError::Io { what: "look into", path: path.to_owned(), source };
+    let mut entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A link that leads nowhere is not absent: creating the directory would fail later.
+            return match std::fs::symlink_metadata(path) {
+                Ok(_) => Err(failed(error)),
+                Err(_) => Ok(()),
+            };
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    match entries.next() {
+        None => Ok(()),
+        Some(Ok(entry)) => Err(RestoreError::NotEmpty {
+            what: what.to_owned(),
+            path: path.to_owned(),
+            found: entry.file_name().to_string_lossy().into_owned(),
+        }),
+        Some(Err(error)) => Err(failed(error)),
+    }
+}
+
+/// PostgreSQL starts only in a directory that its own user owns (`checkDataDir` in `miscinit.c`). Root gives the directory
+/// away; anyone else must own it, or make it.
+fn check_directory_owner(target: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
+    let Ok(metadata) = std::fs::metadata(target) else { return Ok(()) };
+    let me = Account::current();
+    if owner.is_none() && metadata.uid() != me.uid {
+        return Err(RestoreError::WrongOwner {
+            path: target.to_owned(),
+            owner: metadata.uid(),
+            server: me.name,
+        });
+    }
+    Ok(())
+}
+
+/// Whether the server's user can run this program: recovery would die of it much later.
+fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), RestoreError> {
+    let program = &request.program;
+    let text = program.to_str().unwrap_or_default();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(RestoreError::Unwritable { text: program.display().to_string() });
+    }
+    let Some(owner) = owner else { return Ok(()) };
+    let unrunnable = |reason: String| RestoreError::Unrunnable {
+        user: owner.name.clone(),
+        program: program.clone(),
+        reason,
+    };
+    let mut command = owner.command(program);
+    command.arg("--version").current_dir("/").stdin(Stdio::null());
+    let output = command.output().map_err(|error| unrunnable(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(unrunnable(format!("{} {}", output.status, said.trim())))
+}
+
+fn place_tablespaces(manifest: &Manifest, request: &Request) -> Result<Vec<Placed>, RestoreError> {
+    let known: Vec<Known<'_>> = manifest
+        .tablespaces
+        .iter()
+        .filter_map(|tablespace| {
+            let path = tablespace.path.as_deref()?;
+            Some(Known { oid: tablespace.oid, name: tablespace.name.as_deref(), path })
+        })
+        .collect();
+    Ok(tablespaces::place(&known, &request.mappings, &request.target_dir)?)
+}
+
+/// Sums what goes to each filesystem, and compares with what is free there.
+fn measure_space(
+    request: &Request,
+    manifest: &Manifest,
+    tablespaces: &[Placed],
+    plan: &Plan,
+) -> Result<Vec<Space>, RestoreError> {
+    let bytes_of = |oid: u32| {
+        manifest.tablespaces.iter().find(|tablespace| tablespace.oid == oid).map_or(0, |tablespace| tablespace.bytes)
+    };
+    let elsewhere: u64 = tablespaces.iter().map(|placed| bytes_of(placed.oid)).sum();
+    let wal = plan.wal_bytes().min(WAL_ON_DISK_BYTES) + manifest.postgresql.wal_segment_bytes.bytes();
+    let wal_dir = request.wal_dir.as_deref().unwrap_or(&request.target_dir);
+    let mut parts = vec![
+        (request.target_dir.as_path(), manifest.counts.bytes.saturating_sub(elsewhere)),
+        (wal_dir, wal),
+    ];
+    parts.extend(tablespaces.iter().map(|placed| (placed.directory.as_path(), bytes_of(placed.oid))));
+
+    let mut by_device: BTreeMap<u64, Space> = BTreeMap::new();
+    for (path, needed) in parts {
+        let existing = path.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/"));
+        let failed = |source| RestoreError::Io { what: "look at the filesystem of", path: path.to_owned(), source };
+        let device = std::fs::metadata(existing).map_err(failed)?.dev();
+        let free = rustix::fs::statvfs(existing).map_err(|errno| failed(errno.into()))?;
+        let free = free.f_bavail.saturating_mul(free.f_frsize);
+        let space = by_device.entry(device).or_insert_with(|| Space { path: path.to_owned(), needed: 0, free });
+        space.needed = space.needed.saturating_add(needed);
+    }
+    let spaces: Vec<Space> = by_device.into_values().collect();
+    match spaces.iter().find(|space| space.needed > space.free) {
+        Some(Space { path, needed, free }) => {
+            Err(RestoreError::NoSpace { path: path.clone(), free: *free, needed: *needed })
+        }
+        None => Ok(spaces),
+    }
+}
+
+/// Text sorts by the rules of the host's library; another library can mean another order, and indexes that are wrong.
+fn collation_note(manifest: &Manifest) -> Option<String> {
+    let depends = manifest.databases.iter().any(|database| {
+        database.locale_provider == "c" && !matches!(database.collate.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8")
+    });
+    depends.then(|| {
+        "text is sorted by this host's C library: if it is not the one of the original host, REINDEX what \
+         SELECT pg_collation_actual_version says has changed"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(target_dir: PathBuf) -> Request {
+        Request {
+            target_dir,
+            target: RecoveryTarget::Latest,
+            timeline: None,
+            backup: None,
+            mappings: Vec::new(),
+            wal_dir: None,
+            config_to: None,
+            owner: None,
+            action: None,
+            standby: false,
+            replace_production: false,
+            start: None,
+            program: PathBuf::from("/usr/bin/highwater"),
+        }
+    }
+
+    /// What is there stays there: anything but an absent or empty directory is refused (PAIN 25, 26).
+    #[test]
+    fn only_an_absent_or_empty_directory_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("data");
+        assert!(check_directories(&request(target.clone())).is_ok());
+        std::fs::create_dir(&target).unwrap();
+        assert!(check_directories(&request(target.clone())).is_ok());
+        let occupant = target.join(".hidden");
+        std::fs::create_dir(&occupant).unwrap();
+        let refused = check_directories(&request(target.clone())).unwrap_err();
+        assert!(matches!(refused, RestoreError::NotEmpty { .. }) && refused.is_refusal());
+        assert!(occupant.is_dir());
+        let dangling = directory.path().join("dangling");
+        std::os::unix::fs::symlink("/nowhere/at/all", &dangling).unwrap();
+        assert!(check_directories(&request(dangling)).is_err());
+        assert!(matches!(check_directories(&request("relative".into())), Err(RestoreError::NotAbsolute { .. })));
+        let overlap = Request { wal_dir: Some(target.join("wal")), ..request(directory.path().join("d2")) };
+        assert!(check_directories(&overlap).is_ok());
+        let overlap = Request { wal_dir: Some("/x/d/wal".into()), ..request("/x/d".into()) };
+        assert!(matches!(check_directories(&overlap), Err(RestoreError::Tablespace(_))));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn a_running_server_and_an_unfinished_restore_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().to_owned();
+        std::fs::create_dir(target.join("highwater")).unwrap();
+        std::fs::write(target.join(INCOMPLETE_MARKER), "").unwrap();
+        assert!(matches!(check_directories(&request(target.clone())), Err(RestoreError::Incomplete { .. })));
+        std::fs::write(target.join("postmaster.pid"), format!("{}\n", std::process::id())).unwrap();
+        assert!(matches!(check_directories(&request(target.clone())), Err(RestoreError::Running { .. })));
+        std::fs::write(target.join("postmaster.pid"), "999999999\n").unwrap();
+        assert!(matches!(check_directories(&request(target)), Err(RestoreError::Incomplete { .. })));
+    }
+}
