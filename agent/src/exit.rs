@@ -31,7 +31,7 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::Failed, "failed; the error says why (archive-get: the file is proven absent)"),
     (Exit::Usage, "wrong arguments or configuration; nothing was tried"),
     (Exit::Refused, "refused before anything was changed, such as a target that cannot be reached"),
-    (Exit::Unsound, "check found something that must be put right"),
+    (Exit::Unsound, "found something that must be put right (check), or damaged pages (backup)"),
     (
         Exit::Unproven,
         "archive-get only: could not find out whether the file exists; PostgreSQL must not go on",

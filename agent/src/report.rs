@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use highwater_archive::store::StoreError;
 
+use crate::backup::{BackupError, Incomplete};
 use crate::config::ConfigError;
 use crate::exit::{Caller, Exit};
 
@@ -64,7 +65,7 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(problem) = cause.downcast_ref::<Problem>() {
         return problem.hint.clone();
     }
-    ask!(ConfigError, StoreError);
+    ask!(ConfigError, StoreError, Incomplete, BackupError);
     None
 }
 
@@ -75,6 +76,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         .find_map(|cause| {
             if cause.is::<ConfigError>() {
                 return Some(Exit::Usage);
+            }
+            if matches!(cause.downcast_ref::<BackupError>(), Some(BackupError::Refused { .. })) {
+                return Some(Exit::Refused);
             }
             cause.downcast_ref::<Problem>().map(|problem| problem.exit)
         })

@@ -65,7 +65,7 @@ pub struct Destination<'a> {
     /// How extents are compressed.
     pub codec: Codec,
     /// This data directory's writer id.
-    pub writer: &'a str,
+    pub writer: String,
 }
 
 /// How a backup is made.
@@ -218,7 +218,7 @@ impl Attempt<'_> {
             base: None,
             started_at: self.started_at,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            writer: self.destination.writer.to_owned(),
+            writer: self.destination.writer.clone(),
         }
     }
 
