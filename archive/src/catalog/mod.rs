@@ -17,3 +17,6 @@ pub use error::CatalogError;
 pub use load::{BackupEntry, BrokenObject, Catalog, TimelineEntry};
 pub use resolve::{ResolveError, resolve};
 pub use windows::{ReachableWindow, windows};
+
+#[cfg(test)]
+mod resolve_tests;

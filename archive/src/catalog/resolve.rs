@@ -76,7 +76,15 @@ pub(super) async fn resolve_on(
     }
     let chosen = match choose_timeline(target, timeline, &ground.ways, &eligible, &ground.held, ground.size) {
         Ok(chosen) => chosen,
-        Err(why) => return Err(refuse(ground, source, target, None, why).await?),
+        Err(why) => {
+            let why = match (why, backup) {
+                (RefusalReason::NoBackupOnTimeline { timeline }, Some(id)) => {
+                    RefusalReason::BackupNotOnTimeline { id: id.to_owned(), timeline }
+                }
+                (why, _) => why,
+            };
+            return Err(refuse(ground, source, target, None, why).await?);
+        }
     };
     let ancestry = &chosen.way.ancestry;
     let usable = match candidates(target, &points, ancestry, backup) {
