@@ -9,6 +9,7 @@ use highwater_archive::clock::{Clock, SystemClock};
 
 use crate::config::{self, Config, Selection};
 use crate::progress::Progress;
+use crate::report;
 
 /// Flags that every command takes.
 #[derive(clap::Args, Clone, Debug)]
@@ -69,6 +70,6 @@ impl Context {
 
     /// Prints a command's result: `human` as it is, or `json` with `--json`.
     pub fn print(&self, human: impl std::fmt::Display, json: &serde_json::Value) {
-        if self.json { println!("{json}") } else { println!("{human}") }
+        if self.json { report::result(&json.to_string()) } else { report::result(&human.to_string()) }
     }
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use crate::report;
+
 /// How long between two log lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -79,6 +81,6 @@ impl Progress {
 
     fn line(&self, done: u64) {
         let total = self.total.load(Ordering::Relaxed);
-        eprintln!("{}: {} of {}", self.what, HumanBytes(done), HumanBytes(total));
+        report::line(&format!("{}: {} of {}", self.what, HumanBytes(done), HumanBytes(total)));
     }
 }

@@ -1,1 +1,167 @@
-//! One file of WAL into every repository.
+//! One file of WAL into the repositories: what `archive-push` does, and what the agent will do ahead of it.
+//!
+//! The file is read once. For each repository, all at the same time: the repository, the keyring and the lineage that this data
+//! directory writes are opened and compared with what was pinned; the lineage must not have ended; the file's timeline must be
+//! this writer's, and is claimed if it is nobody's (I1); then the file is put if absent and compared where it is present (I2).
+//! It counts as archived when as many repositories hold it as `wal.required_repositories` says (I11); once they do, the
+//! others get a moment more and no longer hold anybody up.
+
+mod claims;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use highwater_archive::wal::{self, Stored};
+use highwater_pitr::segment::WalFile;
+
+use crate::config::{Config, RepositoryConfig};
+use crate::host_state::HostState;
+use crate::report;
+use crate::repositories::OpenRepository;
+
+/// How long repositories beyond the required number are waited for.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The largest `wal_segment_size`.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// A file of WAL to be archived.
+pub struct WalSource {
+    /// Its name, parsed.
+    pub file: WalFile,
+    /// Its content.
+    pub bytes: Arc<Vec<u8>>,
+    /// What `pg_wal` says about its timeline.
+    origin: claims::Origin,
+}
+
+impl WalSource {
+    /// Reads a file below `pg_wal`.
+    ///
+    /// # Errors
+    ///
+    /// A name that PostgreSQL does not archive; a file that cannot be read or is larger than any segment.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let file: WalFile = name.parse().with_context(|| format!("cannot archive {}", path.display()))?;
+        let cannot_read = || format!("cannot read {}", path.display());
+        let bytes = read_whole(path).with_context(cannot_read)?;
+        let origin = claims::Origin::read(path, file, &bytes)?;
+        Ok(Self { file, bytes: Arc::new(bytes), origin })
+    }
+}
+
+/// What became of a file in one repository.
+pub struct Outcome {
+    /// The repository's name in the configuration.
+    pub repository: String,
+    /// How it is held, or why it is not.
+    pub held: anyhow::Result<Stored>,
+}
+
+/// Puts a file into the repositories.
+///
+/// Succeeds when enough of them hold it; the outcomes say which do not.
+///
+/// # Errors
+///
+/// Too few hold it, or `deadline` has passed: the error says why for each.
+pub async fn push(
+    config: &Config,
+    state: &HostState,
+    data_dir: &Path,
+    source: &WalSource,
+    deadline: Duration,
+) -> anyhow::Result<Vec<Outcome>> {
+    let required = config.required_repositories.count(config.repositories.len());
+    let mut running: FuturesUnordered<_> = config
+        .repositories
+        .iter()
+        .map(|repository| async {
+            let held = put(config, repository, state, data_dir, source).await;
+            Outcome { repository: repository.name.clone(), held }
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    let mut until = tokio::time::Instant::now() + deadline;
+    while let Ok(Some(outcome)) = tokio::time::timeout_at(until, running.next()).await {
+        outcomes.push(outcome);
+        if held_by(&outcomes) == required {
+            until = until.min(tokio::time::Instant::now() + GRACE);
+        }
+    }
+    drop(running);
+    for repository in &config.repositories {
+        if !outcomes.iter().any(|outcome| outcome.repository == repository.name) {
+            let late = anyhow::anyhow!("repository {} did not answer in time", repository.name);
+            outcomes.push(Outcome { repository: repository.name.clone(), held: Err(late) });
+        }
+    }
+    if held_by(&outcomes) >= required { Ok(outcomes) } else { Err(too_few(outcomes, required)) }
+}
+
+fn held_by(outcomes: &[Outcome]) -> usize {
+    outcomes.iter().filter(|outcome| outcome.held.is_ok()).count()
+}
+
+/// One error out of those of several repositories.
+fn too_few(outcomes: Vec<Outcome>, required: usize) -> anyhow::Error {
+    let (held, all) = (held_by(&outcomes), outcomes.len());
+    let mut errors: Vec<anyhow::Error> =
+        outcomes.into_iter().filter_map(|outcome| outcome.held.err()).collect();
+    if let (1, Some(only)) = (all, errors.pop()) {
+        return only;
+    }
+    let reasons: Vec<String> = errors.iter().map(report::message).collect();
+    let hint = errors.iter().find_map(report::hint);
+    let hint = hint.unwrap_or_else(|| "wal.required_repositories says how many must hold WAL".to_owned());
+    report::failed(
+        format!("held by {held} of {all} repositories, {required} required: {}", reasons.join("; ")),
+        hint,
+    )
+}
+
+async fn put(
+    config: &Config,
+    repository: &RepositoryConfig,
+    state: &HostState,
+    data_dir: &Path,
+    source: &WalSource,
+) -> anyhow::Result<Stored> {
+    let open = OpenRepository::open(repository, &config.cluster).await?;
+    let lineage = open.lineage_of(state).await?;
+    let put = async {
+        lineage.require_open().await?;
+        claims::claim(&lineage, state, data_dir, source).await?;
+        let stored = match source.file {
+            WalFile::Segment(segment) => {
+                wal::put_segment(&lineage, segment, source.bytes.to_vec(), repository.codec).await?
+            }
+            WalFile::Partial(segment) => {
+                wal::put_partial(&lineage, segment, source.bytes.to_vec(), repository.codec).await?
+            }
+            WalFile::Backup { .. } | WalFile::History(_) => {
+                wal::put_small(&lineage, source.file, &source.bytes).await?
+            }
+        };
+        anyhow::Ok(stored)
+    };
+    put.await.with_context(|| format!("repository {}", repository.name))
+}
+
+/// Reads a file that may still be looked at by others, but no longer changes.
+fn read_whole(path: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+        anyhow::bail!("it is not a file of WAL");
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

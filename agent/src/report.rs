@@ -3,13 +3,21 @@
 //! Library errors carry their own hints; the chain of causes is searched for the outermost one. With `--json` the same two
 //! strings are one object on standard output.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use highwater_archive::durable::DurableError;
+use highwater_archive::keyring::KeyringError;
+use highwater_archive::lineage::LineageError;
+use highwater_archive::repository::RepositoryError;
 use highwater_archive::store::StoreError;
+use highwater_archive::wal::{ClaimError, WalGetError, WalPutError};
+use highwater_pitr::control::ControlError;
 
 use crate::backup::{BackupError, Incomplete};
 use crate::config::ConfigError;
 use crate::exit::{Caller, Exit};
+use crate::pg::{DataDirError, PgError};
 
 /// An error of the command line itself: what failed, what to do, and how the process exits.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +73,22 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(problem) = cause.downcast_ref::<Problem>() {
         return problem.hint.clone();
     }
-    ask!(ConfigError, StoreError, Incomplete, BackupError);
+    ask!(
+        ConfigError,
+        PgError,
+        DataDirError,
+        StoreError,
+        DurableError,
+        KeyringError,
+        RepositoryError,
+        LineageError,
+        WalPutError,
+        WalGetError,
+        ClaimError,
+        ControlError,
+        Incomplete,
+        BackupError,
+    );
     None
 }
 
@@ -85,6 +108,17 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         .unwrap_or(Exit::Failed)
 }
 
+/// Prints a line on standard error. Where nobody reads that any longer, nothing is left to be told, and the macros of the
+/// standard library would panic.
+pub fn line(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+/// Prints a result on standard output, whose reader may have seen enough.
+pub fn result(text: &str) {
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
 /// Prints an error and chooses the exit code; the last thing `main` does.
 pub fn finish(outcome: anyhow::Result<Exit>, json: bool, caller: Caller) -> ExitCode {
     let error = match outcome {
@@ -93,17 +127,17 @@ pub fn finish(outcome: anyhow::Result<Exit>, json: bool, caller: Caller) -> Exit
     };
     let (message, hint) = (message(&error), hint(&error));
     if json {
-        println!("{}", serde_json::json!({ "error": message, "hint": hint }));
+        result(&serde_json::json!({ "error": message, "hint": hint }).to_string());
     } else if caller == Caller::ArchiveCommand {
         // PostgreSQL logs what archive_command prints, and one line is one log entry.
         match hint {
-            Some(hint) => eprintln!("error: {message} (hint: {})", hint.replace('\n', " ")),
-            None => eprintln!("error: {message}"),
+            Some(hint) => line(&format!("error: {message} (hint: {})", hint.replace('\n', " "))),
+            None => line(&format!("error: {message}")),
         }
     } else {
-        eprintln!("error: {message}");
+        line(&format!("error: {message}"));
         if let Some(hint) = hint {
-            eprintln!("hint: {hint}");
+            line(&format!("hint: {hint}"));
         }
     }
     caller.translate(exit_of(&error)).into()
@@ -123,8 +157,8 @@ pub fn usage(problem: &clap::Error, caller: Caller) -> ExitCode {
 /// Rust's own exit code 101 as "no such file".
 pub fn exit_on_panic(caller: Caller) {
     std::panic::set_hook(Box::new(move |panic| {
-        eprintln!("error: internal error: {panic}");
-        eprintln!("hint: this is a defect in highwater; what was archived before is not affected");
+        line(&format!("error: internal error: {}", panic.to_string().replace('\n', " ")));
+        line("hint: this is a defect in highwater; what was archived before is not affected");
         std::process::exit(i32::from(caller.translate(Exit::Failed).code()));
     }));
 }
@@ -146,6 +180,6 @@ pub fn start_log(verbose: u8, caller: Caller) {
         .finish();
     // A second subscriber can only exist if this is called twice, and then the first one serves.
     if tracing::subscriber::set_global_default(log).is_err() {
-        eprintln!("error: the log was started twice");
+        line("error: the log was started twice");
     }
 }

@@ -3,6 +3,7 @@
 use crate::config;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::report;
 
 /// It takes nothing.
 #[derive(clap::Args)]
@@ -10,6 +11,6 @@ pub struct Args {}
 
 /// Prints the reference.
 pub fn run(_context: &Context, _args: Args) -> anyhow::Result<Exit> {
-    print!("{}", config::reference());
+    report::result(config::reference().trim_end());
     Ok(Exit::Done)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::context::Context;
 use crate::demo;
 use crate::exit::Exit;
+use crate::report;
 
 /// Where it happens.
 #[derive(clap::Args)]
@@ -30,7 +31,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     };
     let measured = demo::tell(&options).await?;
     if context.json {
-        println!("{measured}");
+        report::result(&measured.to_string());
     }
     Ok(Exit::Done)
 }

@@ -16,7 +16,7 @@ mod units;
 
 pub use error::ConfigError;
 pub use reference::reference;
-pub use resolve::{Config, KeySource, RepositoryConfig, RequiredRepositories, shell_quoted};
+pub use resolve::{Config, KeySource, RepositoryConfig, shell_quoted};
 pub use secret::run as secret_from_command;
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The demo's directory, the servers that run in it, and the commands run there.
 
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -184,7 +184,10 @@ impl Sandbox {
             return Ok(());
         }
         let copy = self.path("highwater");
-        std::fs::copy(&self.highwater, &copy).context("cannot copy this program")?;
+        let program = std::fs::read(&self.highwater).context("cannot read this program")?;
+        highwater_archive::durable::replace(&copy, &[program]).context("cannot copy this program")?;
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o700))
+            .context("cannot copy this program")?;
         self.give_away(&copy)?;
         self.highwater = copy;
         Ok(())
@@ -207,7 +210,7 @@ impl Sandbox {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         self.dress(&mut command);
         if !command.status().is_ok_and(|status| status.success()) {
-            eprintln!("error: the demo's server in {} could not be stopped", data_dir.display());
+            report::line(&format!("error: the demo's server in {} could not be stopped", data_dir.display()));
         }
     }
 }
@@ -221,7 +224,7 @@ impl Drop for Sandbox {
             return;
         }
         if let Err(error) = std::fs::remove_dir_all(&self.directory) {
-            eprintln!("error: {} could not be removed: {error}", self.directory.display());
+            report::line(&format!("error: {} could not be removed: {error}", self.directory.display()));
         }
     }
 }

@@ -210,7 +210,7 @@ impl Narrator {
 
     fn say(&self, text: &str) {
         if !self.quiet {
-            println!("{text}");
+            report::result(text);
         }
     }
 }
