@@ -206,6 +206,19 @@ impl Lineage {
         Ok(present)
     }
 
+    /// The lineage of `cluster` that was opened before and gave this `record`; the store is not asked.
+    ///
+    /// # Errors
+    /// [`LineageError::Malformed`] for the record of another cluster.
+    pub fn remembered(cluster: &Cluster, record: LineageRecord) -> Result<Self, LineageError> {
+        if record.cluster_id != cluster.id() {
+            let reason = format!("it is the record of a lineage of cluster {}", record.cluster_id);
+            return Err(LineageError::Malformed { path: names::LINEAGE.into(), reason });
+        }
+        let objects = Arc::new(Self::objects(cluster, record.lineage));
+        Ok(Self { repository: cluster.repository().clone(), objects, record: Arc::new(record) })
+    }
+
     fn objects(cluster: &Cluster, id: LineageId) -> Objects {
         let repository = cluster.repository();
         Objects::new(

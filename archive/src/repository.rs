@@ -267,6 +267,14 @@ impl Repository {
             found = read_plain(&*store, NameMode::Content, names::REPOSITORY).await?;
         }
         let info = found.ok_or_else(|| RepositoryError::NotARepository { store: store.describe() })?;
+        Self::remembered(store, info)
+    }
+
+    /// The repository that was opened before and gave this `info`; the store is not asked.
+    ///
+    /// # Errors
+    /// [`RepositoryError::TooNew`], [`RepositoryError::Malformed`].
+    pub fn remembered(store: Arc<dyn Store>, info: RepositoryInfo) -> Result<Self, RepositoryError> {
         let malformed = |reason: &str| RepositoryError::Malformed {
             path: names::REPOSITORY.into(),
             store: store.describe(),
@@ -437,6 +445,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// A cluster whose keys were kept since it was opened before; the store is not asked. It has no wrapped keyring.
+    pub fn remembered(repository: Repository, name: ClusterName, keys: Keyring) -> Self {
+        let id = keys.cluster_id();
+        Self { repository, name, id, keys: Arc::new(keys), wrapped_keyring: Bytes::new() }
+    }
+
     /// The repository that it lies in.
     pub fn repository(&self) -> &Repository {
         &self.repository
