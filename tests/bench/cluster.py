@@ -89,16 +89,19 @@ class Bench:
         self.megabytes = megabytes
 
     def __enter__(self):
-        if not os.path.exists(self.data):
-            self.make()
-        self.start()
-        self.sql("select pg_switch_wal()")
-        self.load_page_cache()
-        return self
+        try:
+            if not os.path.exists(self.data):
+                self.make()
+            self.start()
+            self.sql("alter system reset archive_command")
+            self.load_page_cache()
+            return self
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_):
-        self.sql("alter system reset archive_command")
-        self.stop()
+        self.stop(check=False)
         shutil.rmtree(f"{self.data}/highwater", ignore_errors=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
         shutil.rmtree(self.socket, ignore_errors=True)
@@ -120,7 +123,8 @@ class Bench:
         while int(self.sql("select pg_database_size('postgres')")) < self.megabytes << 20:
             self.sql(ROWS.format(first=first, last=first + step - 1))
             first += step
-        self.sql("vacuum analyze; checkpoint")
+        self.sql("vacuum analyze")
+        self.sql("checkpoint")
         self.stop()
         os.rename(building, finished)
         self.data = finished

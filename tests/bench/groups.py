@@ -100,22 +100,24 @@ def push(bench, binary, _codec_bound, pairs):
 
 
 def full_segments(bench, count):
-    """Copies of this many segments full of WAL, made by inserts and by updates across the whole table."""
+    """Copies of this many segments full of WAL: inserts and updates of a table that is gone again afterwards."""
     bench.archive_by("/bin/false")
+    bench.sql("drop table if exists churn")
+    bench.sql("create table churn (like events including all)")
     bench.sql("checkpoint")
     kept = make_directory(f"{bench.scratch}/segments")
     begin = bench.sql("select pg_walfile_name(pg_switch_wal())")
-    while True:
-        bench.sql("insert into events (at, kind, amount, body, note) select at, kind, amount, body, note from events "
-                  "where id % 100 = 1 limit 20000; update events set amount = amount + 1 where id % 5000 = 7")
+    whole = []
+    # The first of them begins in the middle of what the switch ended.
+    while len(whole) < count + 1:
+        bench.sql("insert into churn (at, kind, amount, body, note) select at, kind, amount, body, note from events limit 20000")
+        bench.sql("update churn set amount = amount + 1 where id % 50 = 7")
         now = bench.sql("select pg_walfile_name(pg_current_wal_lsn())")
-        whole = sorted(path for path in glob.glob(f"{bench.data}/pg_wal/" + "[0-9A-F]" * 24)
-                       if begin < os.path.basename(path) < now)
-        if len(whole) >= count + 1:
-            break
-    # The first of them may begin in the middle of what the switch ended.
+        names = glob.glob(f"{bench.data}/pg_wal/" + "[0-9A-F]" * 24)
+        whole = sorted(path for path in names if begin < os.path.basename(path) < now)
     for path in whole[1 : count + 1]:
         run(["cp", path, kept])
+    bench.sql("drop table churn")
     return sorted(glob.glob(f"{kept}/*"))
 
 

@@ -17,7 +17,7 @@ const ONLY_IN: [(&[&str], &[&str]); 7] = [
     (&["age"], &["archive/src/keyring/"]),
     (&["object_store"], &["archive/src/store/"]),
     // Connections to PostgreSQL and the command line belong to the agent.
-    (&["tokio_postgres"], &["agent/src/pg/"]),
+    (&["tokio_postgres"], &["agent/src/pg/", "agent/src/backup/"]),
     (&["clap"], &["agent/src/"]),
     (&["anyhow"], &["agent/src/"]),
     (&["indicatif", "comfy_table"], &["agent/src/"]),
