@@ -60,7 +60,8 @@ pub fn seal(
     Ok(writer.finish()?.bytes)
 }
 
-/// Opens the whole object `name` and checks all there is to check.
+/// Opens the whole object `name` and checks all of it but its attachment, which is checked when it is opened: rot in an
+/// index must not cost the segment that it belongs to.
 ///
 /// # Errors
 /// Any [`SealError`]: the check that failed, and on what.

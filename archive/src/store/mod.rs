@@ -16,6 +16,7 @@ pub use secrecy::{ExposeSecret, SecretString};
 
 mod error;
 pub mod local;
+pub mod memory;
 pub mod path;
 pub mod s3;
 
