@@ -10,7 +10,54 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::lsn::Lsn;
-use crate::timeline::TimelineId;
+
+/// A timeline's number; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct TimelineId(std::num::NonZeroU32);
+
+impl TimelineId {
+    /// The timeline every cluster begins on.
+    pub const FIRST: TimelineId = TimelineId(std::num::NonZeroU32::MIN);
+
+    /// `None` for zero, which PostgreSQL never uses.
+    pub const fn new(number: u32) -> Option<Self> {
+        match std::num::NonZeroU32::new(number) {
+            Some(number) => Some(TimelineId(number)),
+            None => None,
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// Eight upper-case hexadecimal digits, as in file names.
+    pub fn hex(self) -> String {
+        format!("{:08X}", self.0)
+    }
+}
+
+impl fmt::Display for TimelineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl TryFrom<u32> for TimelineId {
+    type Error = NameError;
+
+    fn try_from(number: u32) -> Result<Self, NameError> {
+        TimelineId::new(number).ok_or(NameError::TimelineZero)
+    }
+}
+
+impl From<TimelineId> for u32 {
+    fn from(timeline: TimelineId) -> u32 {
+        timeline.get()
+    }
+}
 
 /// `wal_segment_size`: a power of two from 1 MiB to 1 GiB, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +112,9 @@ pub enum NameError {
         /// The size that was offered.
         bytes: u32,
     },
+    /// A timeline 0.
+    #[error("0 is not a timeline")]
+    TimelineZero,
     /// Not a name PostgreSQL gives to a file in `pg_wal` that it archives.
     #[error("{name:?} is not the name of a WAL file")]
     NotWal {
@@ -78,6 +128,7 @@ impl NameError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             NameError::SegmentSize { .. } => "wal_segment_size is a power of two from 1 MB to 1 GB".into(),
+            NameError::TimelineZero => "timelines are counted from 1".into(),
             NameError::NotWal { .. } => {
                 "WAL files are 24 hexadecimal digits, or those with .partial or .<offset>.backup behind, or 8 digits and .history"
                     .into()

@@ -6,65 +6,14 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::lsn::Lsn;
 use crate::segment::WalSegmentSize;
 
-/// A timeline's number; never zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct TimelineId(std::num::NonZeroU32);
-
-impl TimelineId {
-    /// The timeline every cluster begins on.
-    pub const FIRST: TimelineId = TimelineId(std::num::NonZeroU32::MIN);
-
-    /// `None` for zero, which PostgreSQL never uses.
-    pub const fn new(number: u32) -> Option<Self> {
-        match std::num::NonZeroU32::new(number) {
-            Some(number) => Some(TimelineId(number)),
-            None => None,
-        }
-    }
-
-    /// The number.
-    pub const fn get(self) -> u32 {
-        self.0.get()
-    }
-
-    /// Eight upper-case hexadecimal digits, as in file names.
-    pub fn hex(self) -> String {
-        format!("{:08X}", self.0)
-    }
-}
-
-impl fmt::Display for TimelineId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl TryFrom<u32> for TimelineId {
-    type Error = HistoryError;
-
-    fn try_from(number: u32) -> Result<Self, HistoryError> {
-        TimelineId::new(number).ok_or(HistoryError::Zero)
-    }
-}
-
-impl From<TimelineId> for u32 {
-    fn from(timeline: TimelineId) -> u32 {
-        timeline.get()
-    }
-}
+pub use crate::segment::TimelineId;
 
 /// A timeline history file that PostgreSQL would not accept either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
-    /// A timeline 0.
-    #[error("0 is not a timeline")]
-    Zero,
     /// A line without a timeline and a switch point.
     #[error("line {line} of the history of timeline {timeline} is not a timeline and a WAL position")]
     Syntax {
@@ -111,7 +60,6 @@ impl HistoryError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            HistoryError::Zero => Some("timelines are counted from 1".into()),
             _ => Some(
                 "compare it with the .history file of that name in the cluster's pg_wal directory".into(),
             ),
