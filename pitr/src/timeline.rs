@@ -4,8 +4,6 @@
 //! lists the ancestors, oldest first, each with the position where the next one left it. From it follows the
 //! *ancestry*: a row of spans, each owned by one timeline, that together run from the beginning of the WAL.
 
-use std::fmt;
-
 use crate::lsn::Lsn;
 use crate::segment::WalSegmentSize;
 
@@ -59,11 +57,7 @@ pub enum HistoryError {
 impl HistoryError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        match self {
-            _ => Some(
-                "compare it with the .history file of that name in the cluster's pg_wal directory".into(),
-            ),
-        }
+        Some("compare it with the .history file of that name in the cluster's pg_wal directory".into())
     }
 }
 
