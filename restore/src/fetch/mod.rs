@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 use highwater_archive::clock::Clock;
 use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::Lineage;
+use highwater_archive::repository::Repository;
 use highwater_archive::wal;
 use highwater_pitr::segment::WalFile;
 
@@ -93,7 +94,7 @@ pub struct Request<'a> {
 pub enum Outcome {
     /// The file is at its destination, durable.
     Delivered,
-    /// The file is proven absent, or a standby may be told so for now; the text says why.
+    /// The file is proven absent, or a standby may be told so until it asks again; the text says why.
     Absent(String),
 }
 
@@ -193,19 +194,30 @@ pub async fn fetch(
     }
 }
 
-/// Asks one repository.
+/// Asks one repository. What it opened earlier may have been unmounted or removed since, and then everything in it looks absent:
+/// so absence is only believed of a repository that is still there.
 async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8>>, SourceError> {
     let lineage = source.lineage().await?;
+    let failed = |message: String, hint: Option<String>, permanent: bool| SourceError {
+        repository: source.name.clone(),
+        message,
+        hint,
+        permanent,
+    };
     let got = match wal::get(&lineage, &request.file).await {
         Ok(None) => partial(&lineage, request).await,
         answer => answer,
     };
-    got.map_err(|error| SourceError {
-        repository: source.name.clone(),
-        message: error.to_string(),
-        hint: error.hint(),
-        permanent: error.is_permanent(),
-    })
+    let got = got.map_err(|error| failed(error.to_string(), error.hint(), error.is_permanent()))?;
+    if got.is_none() {
+        let known = lineage.repository().info().repository_id;
+        let there = Repository::open(lineage.store().clone()).await;
+        let there = there.map_err(|error| failed(error.to_string(), error.hint(), false))?;
+        if there.info().repository_id != known {
+            return Err(failed("another repository lies at this URL now".to_owned(), None, true));
+        }
+    }
+    Ok(got)
 }
 
 /// The last segment of the plan may exist only as the `.partial` that the end of a timeline left; PostgreSQL never asks for

@@ -53,7 +53,7 @@ pub fn verdict(answers: &[Answer], scope: Scope, standby: bool, late: bool) -> V
         };
     }
     if standby && !beyond_mending && !failed.is_empty() {
-        return Verdict::Absent(format!("for now: {}", reasons(&failed)));
+        return Verdict::Absent(format!("until asked again: {}", reasons(&failed)));
     }
     if late || beyond_mending || failed.is_empty() {
         let reason = if failed.is_empty() { "no repository to ask".to_owned() } else { reasons(&failed) };
