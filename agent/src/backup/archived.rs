@@ -45,7 +45,8 @@ impl Archived<'_> {
         let failed = |error| PgError::query(what, &error);
         let lsn: String = row.try_get(0).map_err(failed)?;
         let timeline: String = row.try_get(1).map_err(failed)?;
-        let answer = |problem: &str| BackupError::Answer { what: "pg_switch_wal", problem: problem.to_owned() };
+        let answer =
+            |problem: &str| BackupError::Answer { what: "pg_switch_wal", problem: problem.to_owned() };
         let lsn: Lsn = lsn.parse().map_err(|_| answer("it is no WAL position"))?;
         let timeline = u32::from_str_radix(&timeline, 16).ok().and_then(TimelineId::new);
         let timeline = timeline.ok_or_else(|| answer("it names no timeline"))?;
@@ -96,7 +97,8 @@ impl Archived<'_> {
         end: u64,
         ahead: usize,
     ) -> Result<Vec<SegmentIndex>, BackupError> {
-        let names = (number..=end).take(ahead).map(|number| SegmentName::from_number(timeline, number, self.size()));
+        let names =
+            (number..=end).take(ahead).map(|number| SegmentName::from_number(timeline, number, self.size()));
         let lineage = Arc::new(self.lineage.clone());
         let mut answers = stream::iter(names.map(|name| {
             let lineage = Arc::clone(&lineage);
@@ -148,7 +150,8 @@ impl Archived<'_> {
                 text(2)?
             )
         } else if passed == Some(true) {
-            "PostgreSQL says that it is archived; archive_command does not bring it into this repository".to_owned()
+            "PostgreSQL says that it is archived; archive_command does not bring it into this repository"
+                .to_owned()
         } else {
             format!("archive_command did not fail, and is behind or hangs (last archived: {})", text(3)?)
         })

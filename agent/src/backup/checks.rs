@@ -36,7 +36,11 @@ pub fn server(settings: &Settings, session: &Session, lineage: &Lineage) -> Resu
     }
     if session.major().number() != u32::from(record.pg_major) {
         return refuse(
-            &format!("the server is PostgreSQL {}, and this lineage is of {}", session.major(), record.pg_major),
+            &format!(
+                "the server is PostgreSQL {}, and this lineage is of {}",
+                session.major(),
+                record.pg_major
+            ),
             "an upgraded cluster begins a lineage of its own with `highwater init`",
         );
     }

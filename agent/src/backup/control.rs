@@ -8,8 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use highwater_pitr::control::{CONTROL_FILE_BYTES, ControlFile, invalidate_checkpoint};
 use highwater_archive::manifest::ControlCopy;
+use highwater_pitr::control::{CONTROL_FILE_BYTES, ControlFile, invalidate_checkpoint};
 
 use super::error::BackupError;
 

@@ -81,7 +81,8 @@ impl Facts {
         };
         if whereabouts.config_file.is_empty() || whereabouts.hba_file.is_empty() {
             return Err(BackupError::Refused {
-                problem: "the user of cluster.connection may not see where the configuration files lie".to_owned(),
+                problem: "the user of cluster.connection may not see where the configuration files lie"
+                    .to_owned(),
                 hint: "run: GRANT pg_read_all_settings TO the user of cluster.connection".to_owned(),
             });
         }
@@ -126,7 +127,9 @@ pub async fn tablespaces(session: &Session, totals: &Totals) -> Result<Vec<Table
     }
     let mut tablespaces = BTreeMap::new();
     for (link, copied) in &totals.tablespaces {
-        let Some(oid) = link.as_path().file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+        let Some(oid) = link.as_path().file_name().and_then(|name| name.to_str()?.parse().ok()) else {
+            continue;
+        };
         let name = known.remove(&oid).map(|(name, _)| name);
         let path = Some(copied.target.clone());
         tablespaces.insert(oid, Tablespace { oid, name, path, bytes: copied.bytes });

@@ -46,7 +46,9 @@ impl HeldSession {
     pub async fn start(&self, label: &str, fast: bool) -> Result<Lsn, BackupError> {
         let sql = match self.session.major() {
             PgMajor::V14 => "SELECT pg_start_backup($1, $2, false)::text",
-            PgMajor::V15 | PgMajor::V16 | PgMajor::V17 | PgMajor::V18 => "SELECT pg_backup_start($1, $2)::text",
+            PgMajor::V15 | PgMajor::V16 | PgMajor::V17 | PgMajor::V18 => {
+                "SELECT pg_backup_start($1, $2)::text"
+            }
         };
         let what = "start a backup";
         let row = self.session.row(sql, &[&label, &fast], what).await?;
@@ -74,6 +76,11 @@ impl HeldSession {
             Ok(value.unwrap_or_default())
         };
         Ok(Stopped { lsn: lsn(&row, 0, what)?, label: text(1)?, tablespace_map: text(2)?, time })
+    }
+
+    /// Ends the session, after the backup.
+    pub async fn close(self) {
+        self.session.close().await;
     }
 
     /// Comes back when the session is lost, with why.

@@ -110,10 +110,18 @@ impl Listing {
         self.file(place, FileEntry { size, mode, mtime, extents: bytes.extents }).await
     }
 
-    async fn slice(&mut self, file: Arc<OpenFile>, last: bool, mut bytes: ReadBytes) -> Result<(), BackupError> {
+    async fn slice(
+        &mut self,
+        file: Arc<OpenFile>,
+        last: bool,
+        mut bytes: ReadBytes,
+    ) -> Result<(), BackupError> {
         self.pages(&file.name.place, &mut bytes);
-        let large =
-            self.large.get_or_insert_with(|| LargeFile { extents: Vec::new(), ended_at: None, padded: false });
+        let large = self.large.get_or_insert_with(|| LargeFile {
+            extents: Vec::new(),
+            ended_at: None,
+            padded: false,
+        });
         large.padded |= bytes.padded;
         // What lies behind the first end that was met is no part of the file, whatever came after.
         if large.ended_at.is_none() {

@@ -34,17 +34,17 @@ use bytes::Bytes;
 use highwater_archive::clock::Clock;
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{
-    self, BackupId, Database, Intent, KeyringRef, LeftOut, Manifest, Part, PostgresInfo, PreviousBackup, Source,
-    WalRange,
+    self, BackupId, Database, Intent, KeyringRef, LeftOut, Manifest, Part, PostgresInfo, PreviousBackup,
+    Source, WalRange,
 };
 use highwater_archive::seal::{Codec, ObjectKind};
 use highwater_pitr::label::BackupLabel;
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::SegmentName;
 
-pub use self::error::BackupError;
 use self::archived::Archived;
 use self::control::ControlRead;
+pub use self::error::BackupError;
 use self::facts::Facts;
 use self::held::{HeldSession, Stopped};
 use self::outside::Outside;
@@ -96,7 +96,10 @@ pub struct Incomplete {
 impl Incomplete {
     /// What a person may do about it.
     pub fn hint(&self) -> Option<String> {
-        let collected = format!("what it stored is in no list, and is collected as garbage of {}", self.backup);
+        let collected = format!(
+            "it has no manifest, so nothing refers to what it stored; expire collects packs/{}",
+            self.backup
+        );
         Some(match self.source.hint() {
             Some(hint) => format!("{hint} ({collected})"),
             None => collected,
@@ -127,11 +130,12 @@ pub async fn run(
     getrandom::fill(&mut nonce)?;
     let started_at = clock.now();
     let backup = BackupId::new(started_at, nonce);
-    let attempt = Attempt { config, destination, options, clock, ready: &ready, archived, backup, started_at };
-    match attempt.run().await {
-        Ok(manifest) => Ok(manifest),
-        Err(source) => Err(Incomplete { backup: attempt.backup, source }.into()),
-    }
+    let attempt =
+        Attempt { config, destination, options, clock, ready: &ready, archived, backup, started_at };
+    let result = attempt.run().await;
+    let backup = attempt.backup;
+    ready.session.close().await;
+    result.map_err(|source| Incomplete { backup, source }.into())
 }
 
 /// What was looked at and found good.
@@ -202,6 +206,7 @@ impl Attempt<'_> {
         };
         let control = control::read(&self.ready.data_dir)?;
         let stopped = held.stop().await?;
+        held.close().await;
         let stopped_at = self.clock.now();
         let (wal, wal_end) = self.wait_for_wal(start_lsn, &stopped).await?;
         let manifest = self.manifest(contents, control, stopped, stopped_at, wal, wal_end).await?;
@@ -335,7 +340,10 @@ impl Attempt<'_> {
             relation_map,
             previous: self.previous().await?,
             wal_end,
-            keyring: KeyringRef { generation: keys.generation(), fingerprint: keys.fingerprint().to_string() },
+            keyring: KeyringRef {
+                generation: keys.generation(),
+                fingerprint: keys.fingerprint().to_string(),
+            },
         };
         manifest.page_failures = relations::name_failures(lineage, &manifest, &totals).await?;
         Ok(manifest)
@@ -396,7 +404,8 @@ impl Attempt<'_> {
         let listed = self.destination.lineage.list(&format!("packs/{}/", self.backup)).await?;
         let bytes: u64 = listed.iter().map(|entry| entry.size).sum();
         let paths: HashSet<&str> = listed.iter().map(|entry| entry.path.as_str()).collect();
-        let mut wanted = (0..manifest.packs).map(|number| highwater_archive::pack::pack_path(&self.backup, number));
+        let mut wanted =
+            (0..manifest.packs).map(|number| highwater_archive::pack::pack_path(&self.backup, number));
         if let Some(path) = wanted.find(|path| !paths.contains(path.as_str())) {
             return Err(BackupError::PackMissing { path });
         }

@@ -66,7 +66,9 @@ impl DirectoryKind {
             (DirectoryKind::Top, b"pg_tblspc") => DirectoryKind::Tablespaces,
             (DirectoryKind::Tablespaces, _) if numbered => DirectoryKind::Tablespace,
             (DirectoryKind::Tablespace, _) => DirectoryKind::TablespaceVersion,
-            (DirectoryKind::Base | DirectoryKind::TablespaceVersion, _) if numbered => DirectoryKind::Database,
+            (DirectoryKind::Base | DirectoryKind::TablespaceVersion, _) if numbered => {
+                DirectoryKind::Database
+            }
             (_, _) => DirectoryKind::Other,
         }
     }
@@ -136,7 +138,8 @@ impl RelationFile {
 
 /// A decimal number as PostgreSQL prints it: no sign, no leading zero.
 fn canonical_number(digits: &str) -> Option<u32> {
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (!digits.starts_with('0') || digits == "0");
+    let plain =
+        digits.bytes().all(|byte| byte.is_ascii_digit()) && (!digits.starts_with('0') || digits == "0");
     if plain { digits.parse().ok() } else { None }
 }
 
@@ -146,7 +149,8 @@ fn is_temporary_relation(name: &[u8]) -> bool {
     let Some(underscore) = rest.iter().position(|byte| *byte == b'_') else { return false };
     let (backend, rest) = rest.split_at(underscore);
     let backend_is_number = !backend.is_empty() && backend.iter().all(u8::is_ascii_digit);
-    backend_is_number && rest.split_first().is_some_and(|(_, relation)| RelationFile::parse(relation).is_some())
+    backend_is_number
+        && rest.split_first().is_some_and(|(_, relation)| RelationFile::parse(relation).is_some())
 }
 
 #[cfg(test)]
@@ -164,7 +168,18 @@ mod tests {
         assert_eq!(parsed("16384_vm"), Some((16384, Fork::Visibility, 0)));
         assert_eq!(parsed("16384_fsm.1"), Some((16384, Fork::FreeSpace, 1)));
         assert_eq!(parsed("4294967295_init"), Some((u32::MAX, Fork::Init, 0)));
-        for other in ["", "0", "016384", "16384.", "16384.0", "16384.01", "16384_x", "16384_vm_init", "PG_VERSION", "t3_16384"] {
+        for other in [
+            "",
+            "0",
+            "016384",
+            "16384.",
+            "16384.0",
+            "16384.01",
+            "16384_x",
+            "16384_vm_init",
+            "PG_VERSION",
+            "t3_16384",
+        ] {
             assert_eq!(parsed(other), None, "{other}");
         }
     }
@@ -203,7 +218,9 @@ mod tests {
 
     #[test]
     fn database_directories_are_found_in_both_places() {
-        let kind = |path: &str| path.split('/').fold(DirectoryKind::Top, |kind, name| kind.of_child(name.as_bytes()));
+        let kind = |path: &str| {
+            path.split('/').fold(DirectoryKind::Top, |kind, name| kind.of_child(name.as_bytes()))
+        };
         assert_eq!(kind("base/5"), DirectoryKind::Database);
         assert_eq!(kind("pg_tblspc/16384/PG_17_202406281/5"), DirectoryKind::Database);
         assert_eq!(kind("base/pgsql_tmp"), DirectoryKind::Other);

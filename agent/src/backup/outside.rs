@@ -55,8 +55,7 @@ pub struct Outside {
 
 /// Finds it all.
 pub fn find(data_dir: &Path, whereabouts: &Whereabouts) -> Result<Outside, BackupError> {
-    let real_data_dir =
-        data_dir.canonicalize().map_err(|error| BackupError::unreadable(data_dir, error))?;
+    let real_data_dir = data_dir.canonicalize().map_err(|error| BackupError::unreadable(data_dir, error))?;
     let mut search = Search {
         data_dir,
         real_data_dir,
@@ -101,7 +100,13 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Adds a file and what it includes.
-    fn follow(&mut self, path: &Path, role: OutsideRole, form: Form, depth: usize) -> Result<(), BackupError> {
+    fn follow(
+        &mut self,
+        path: &Path,
+        role: OutsideRole,
+        form: Form,
+        depth: usize,
+    ) -> Result<(), BackupError> {
         if path.as_os_str().is_empty() || depth > MAX_DEPTH || !self.add(path, role) {
             return Ok(());
         }
@@ -166,7 +171,8 @@ impl Search<'_> {
 
     /// The path below the data directory, by its text, as the configuration or as the file system names that directory.
     fn below_data_dir(&self, path: &Path) -> Option<FilePath> {
-        let below = path.strip_prefix(self.data_dir).or_else(|_| path.strip_prefix(&self.real_data_dir)).ok()?;
+        let below =
+            path.strip_prefix(self.data_dir).or_else(|_| path.strip_prefix(&self.real_data_dir)).ok()?;
         // `a/./b` is `a/b` as components.
         let below: PathBuf = below.components().collect();
         FilePath::from_bytes(below.as_os_str().as_bytes()).ok()

@@ -11,8 +11,7 @@ use super::error::BackupError;
 pub fn of(directory: &Path) -> Result<(Owner, u32), BackupError> {
     let meta = std::fs::metadata(directory).map_err(|error| BackupError::unreadable(directory, error))?;
     let (uid, gid) = (meta.uid(), meta.gid());
-    let owner =
-        Owner { user: name("/etc/passwd", uid), group: name("/etc/group", gid), uid, gid };
+    let owner = Owner { user: name("/etc/passwd", uid), group: name("/etc/group", gid), uid, gid };
     Ok((owner, meta.mode() & 0o7777))
 }
 

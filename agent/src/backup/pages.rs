@@ -61,7 +61,13 @@ impl PageRules {
             let block = (first + number as u64) as u32;
             verified.pages += 1;
             if let PageState::Bad { expected, found } = verify_page(page, block) {
-                suspects.push(Suspect { at: number * self.page_bytes, block, expected, found, changed: false });
+                suspects.push(Suspect {
+                    at: number * self.page_bytes,
+                    block,
+                    expected,
+                    found,
+                    changed: false,
+                });
             }
         }
         if !suspects.is_empty() {
@@ -83,7 +89,9 @@ impl PageRules {
                 std::thread::sleep(PAUSE);
             }
             suspects.retain_mut(|suspect| {
-                let Some(page) = extent.get_mut(suspect.at..suspect.at + self.page_bytes) else { return false };
+                let Some(page) = extent.get_mut(suspect.at..suspect.at + self.page_bytes) else {
+                    return false;
+                };
                 if file.read_exact_at(&mut again, offset + suspect.at as u64).is_err() {
                     // Cut off meanwhile, and so WAL replay will cut it off too; or the disk fails, and the page stays a suspect.
                     return !is_past_end(file, offset + suspect.at as u64);
@@ -110,7 +118,10 @@ impl PageRules {
             })
             .map(|suspect| BadPage {
                 block: suspect.block,
-                problem: format!("checksum {:04X} where {:04X} was expected", suspect.found, suspect.expected),
+                problem: format!(
+                    "checksum {:04X} where {:04X} was expected",
+                    suspect.found, suspect.expected
+                ),
             })
             .collect()
     }
@@ -134,7 +145,8 @@ mod tests {
     use highwater_pitr::datapage::page_checksum;
     use std::io::Write as _;
 
-    const RULES: PageRules = PageRules { page_bytes: 8192, segment_blocks: 131_072, start_lsn: Lsn::new(100) };
+    const RULES: PageRules =
+        PageRules { page_bytes: 8192, segment_blocks: 131_072, start_lsn: Lsn::new(100) };
 
     fn page(block: u32, fill: u8, lsn: u32) -> Vec<u8> {
         let mut page = vec![fill; 8192];

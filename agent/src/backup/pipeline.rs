@@ -67,13 +67,8 @@ type Numbered<T> = (u64, T);
 /// Copies everything. Dropping the future ends the threads.
 pub async fn run(copy: Copy, progress: &Progress) -> Result<Copied, BackupError> {
     let mut threads = Threads { stop: Arc::new(AtomicBool::new(false)), handles: Vec::new() };
-    let (packs, uploads) = packer::source(
-        copy.lineage.clone(),
-        copy.backup.clone(),
-        copy.codec,
-        copy.extent_bytes,
-        copy.jobs,
-    );
+    let (packs, uploads) =
+        packer::source(copy.lineage.clone(), copy.backup.clone(), copy.codec, copy.extent_bytes, copy.jobs);
     let (units_in, units) = sync_channel::bounded::<Numbered<Unit>>(copy.jobs);
     // Never blocks: there are no more answers under way than sequence numbers.
     let (done_in, done) = mpsc::channel::<Numbered<Done>>(WINDOW + 1);
@@ -264,7 +259,8 @@ struct Threads {
 impl Threads {
     fn start(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), BackupError> {
         let started = std::thread::Builder::new().name(name).spawn(run);
-        let handle = started.map_err(|error| BackupError::Thread(format!("cannot start a thread: {error}")))?;
+        let handle =
+            started.map_err(|error| BackupError::Thread(format!("cannot start a thread: {error}")))?;
         self.handles.push(handle);
         Ok(())
     }

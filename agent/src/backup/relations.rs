@@ -9,8 +9,8 @@ use std::pin::pin;
 use futures::TryStreamExt as _;
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{
-    BackupId, DataPageFailure, Database, Extension, FilePath, Manifest, Part, RelationLine, RelationMapReader,
-    RelationMapWriter,
+    BackupId, DataPageFailure, Database, Extension, FilePath, Manifest, Part, RelationLine,
+    RelationMapReader, RelationMapWriter,
 };
 use highwater_pitr::wal::PgMajor;
 use tokio_postgres::Row;
@@ -30,7 +30,7 @@ const RELATIONS: &str = "SELECT pg_relation_filepath(c.oid), n.nspname::text, c.
      LEFT JOIN pg_class p ON p.oid = coalesce(i.indrelid, t.oid) \
      LEFT JOIN pg_namespace pn ON pn.oid = p.relnamespace \
      WHERE c.relkind IN ('r', 'i', 'S', 't', 'm') AND c.relpersistence <> 't' AND c.relisshared = $1 \
-     ORDER BY 1 COLLATE \"C\"";
+     ORDER BY pg_relation_filepath(c.oid) COLLATE \"C\"";
 
 /// Versions of collations that something depends on, or that were made by a user.
 const COLLATIONS: &str = "SELECT n.nspname || '.' || c.collname, c.collversion \
@@ -59,6 +59,7 @@ pub async fn examine(
                     database.extensions = extensions(&inside).await?;
                     database.collations = collations(&inside).await?;
                     database.examined = true;
+                    inside.close().await;
                 }
                 Err(error) => tracing::warn!("database {} was not looked into: {error}", database.name),
             }
@@ -147,9 +148,7 @@ async fn extensions(session: &Session) -> Result<Vec<Extension>, BackupError> {
 async fn collations(session: &Session) -> Result<BTreeMap<String, String>, BackupError> {
     let failed = |error| PgError::query("list its collations", &error);
     let rows = session.client().query(COLLATIONS, &[]).await.map_err(failed)?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)))
-        .collect()
+    rows.iter().map(|row| Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?))).collect()
 }
 
 /// Gives the bad pages the names of their relations, from the map that was just written.
@@ -208,7 +207,10 @@ mod tests {
     fn a_relation_file_leads_to_its_main_fork() {
         let main = |path: &str| main_fork(&path.parse().unwrap()).map(|path| path.to_string());
         assert_eq!(main("base/5/16384_vm.2").as_deref(), Some("base/5/16384"));
-        assert_eq!(main("pg_tblspc/16390/PG_17_202406281/5/16391").as_deref(), Some("pg_tblspc/16390/PG_17_202406281/5/16391"));
+        assert_eq!(
+            main("pg_tblspc/16390/PG_17_202406281/5/16391").as_deref(),
+            Some("pg_tblspc/16390/PG_17_202406281/5/16391")
+        );
         assert_eq!(main("base/5/PG_VERSION"), None);
     }
 }

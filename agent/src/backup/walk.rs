@@ -50,10 +50,13 @@ pub enum Found {
 }
 
 /// Walks the data directory; `visit` gets what is found, and may end the walk with an error.
-pub fn walk(rules: &Rules, visit: &mut dyn FnMut(Found) -> Result<(), BackupError>) -> Result<(), BackupError> {
+pub fn walk(
+    rules: &Rules,
+    visit: &mut dyn FnMut(Found) -> Result<(), BackupError>,
+) -> Result<(), BackupError> {
     let mut walker = Walker { rules, visit };
-    let names = Names::read(&rules.data_dir)
-        .map_err(|error| BackupError::unreadable(&rules.data_dir, error))?;
+    let names =
+        Names::read(&rules.data_dir).map_err(|error| BackupError::unreadable(&rules.data_dir, error))?;
     walker.children(None, DirectoryKind::Top, &names)
 }
 
@@ -92,7 +95,8 @@ impl Walker<'_> {
     }
 
     fn on_disk(&self, directory: Option<&FilePath>, name: &[u8]) -> PathBuf {
-        let directory = directory.map_or(self.rules.data_dir.clone(), |path| self.rules.data_dir.join(path.as_path()));
+        let directory =
+            directory.map_or(self.rules.data_dir.clone(), |path| self.rules.data_dir.join(path.as_path()));
         directory.join(Path::new(std::ffi::OsStr::from_bytes(name)))
     }
 
@@ -111,11 +115,20 @@ impl Walker<'_> {
         if kind.is_dir() {
             self.directory(path, &disk, name, parent, meta.mode())
         } else if kind.is_file() {
-            (self.visit)(Found::File(FileRef { place: Place::Inside(path), relation, follow: false }, meta.len()))
+            (self.visit)(Found::File(
+                FileRef { place: Place::Inside(path), relation, follow: false },
+                meta.len(),
+            ))
         } else if kind.is_symlink() {
             self.link(path, &disk, name, parent)
         } else {
-            let what = if kind.is_socket() { "a socket" } else if kind.is_fifo() { "a pipe" } else { "a device" };
+            let what = if kind.is_socket() {
+                "a socket"
+            } else if kind.is_fifo() {
+                "a pipe"
+            } else {
+                "a device"
+            };
             (self.visit)(Found::LeftOut(disk, format!("{what}, not a file")))
         }
     }
@@ -158,7 +171,13 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn link(&mut self, path: FilePath, disk: &Path, name: &[u8], parent: DirectoryKind) -> Result<(), BackupError> {
+    fn link(
+        &mut self,
+        path: FilePath,
+        disk: &Path,
+        name: &[u8],
+        parent: DirectoryKind,
+    ) -> Result<(), BackupError> {
         let Some(target) = present(std::fs::read_link(disk), disk)? else {
             return (self.visit)(Found::Vanished);
         };

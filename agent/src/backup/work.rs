@@ -76,7 +76,8 @@ impl OpenFile {
         if !name.follow {
             flags |= rustix::fs::OFlags::NOFOLLOW;
         }
-        let opened = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
+        let opened =
+            std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -11,7 +11,7 @@ use super::settings::Settings;
 use super::{PgError, conninfo};
 use crate::config::Config;
 
-/// An SQL session. It ends when this is dropped.
+/// An SQL session. It ends when this is dropped; [`Session::close`] also waits until the server has been told.
 pub struct Session {
     client: Client,
     major: PgMajor,
@@ -74,6 +74,13 @@ impl Session {
         Ok(session)
     }
 
+    /// Ends the session in an orderly way, which the server's log then does not mention.
+    pub async fn close(self) {
+        drop(self.client);
+        // The task only forwards messages; that it is over is all there is to know.
+        self.connection.await.ok();
+    }
+
     /// The server's major version.
     pub fn major(&self) -> PgMajor {
         self.major
@@ -123,12 +130,6 @@ impl Session {
     /// [`PgError::Query`], [`PgError::Value`].
     pub async fn settings(&self) -> Result<Settings, PgError> {
         Settings::read(self).await
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.connection.abort();
     }
 }
 
