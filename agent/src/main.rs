@@ -5,6 +5,7 @@
 //! file of WAL into every repository), `progress`, `report` (errors with hints) and `exit` (the table of exit codes).
 
 mod backup;
+mod check;
 mod commands;
 mod config;
 mod context;

@@ -113,7 +113,9 @@ fn too_few(outcomes: Vec<Outcome>, required: usize) -> anyhow::Error {
     let (held, all) = (held_by(&outcomes), outcomes.len());
     let mut errors: Vec<anyhow::Error> =
         outcomes.into_iter().filter_map(|outcome| outcome.held.err()).collect();
-    if let (1, Some(only)) = (all, errors.pop()) {
+    if all == 1
+        && let Some(only) = errors.pop()
+    {
         return only;
     }
     let reasons: Vec<String> = errors.iter().map(report::message).collect();

@@ -69,7 +69,6 @@ pub async fn run(context: &Context, _args: Args) -> anyhow::Result<Exit> {
                 "name": one.repository.name,
                 "url": one.repository.cluster.repository().store().describe(),
                 "created": one.is_new,
-                "key_created": one.key_is_new,
                 "keyring_created": one.keyring_is_new,
                 "fingerprint": one.repository.cluster.keys().fingerprint().to_string(),
                 "recovery_kit": kit,
@@ -130,8 +129,7 @@ fn human(
         let store = one.repository.cluster.repository().store().describe();
         say(format_args!("Repository {}: {store} ({made})", one.repository.name));
         if let KeySource::File(path) = &repository.key {
-            let made = if one.key_is_new { "created now" } else { "was there" };
-            say(format_args!("  key file           {} ({made})", path.display()));
+            say(format_args!("  key file           {}", path.display()));
         }
         say(format_args!("  fingerprint        {}", one.repository.cluster.keys().fingerprint()));
     }

@@ -27,8 +27,6 @@ pub struct Ready {
     pub is_new: bool,
     /// The cluster's keyring was made by this call.
     pub keyring_is_new: bool,
-    /// The key file was made by this call.
-    pub key_is_new: bool,
 }
 
 /// Makes one repository ready. Everything is created only where it is not there, so a second call changes nothing.
@@ -41,7 +39,7 @@ pub async fn prepare(
     cluster: &ClusterName,
     clock: &dyn Clock,
 ) -> anyhow::Result<Ready> {
-    let key_is_new = generate_key(config, clock)?;
+    generate_key(config, clock)?;
     let unlock = unlock(config)?;
     let open = async {
         let store = store::open(&config.store)?;
@@ -67,7 +65,7 @@ pub async fn prepare(
     };
     let (repository, is_new, keyring_is_new) =
         open.await.with_context(|| format!("repository {}", config.name))?;
-    Ok(Ready { repository, unlock, is_new, keyring_is_new, key_is_new })
+    Ok(Ready { repository, unlock, is_new, keyring_is_new })
 }
 
 /// Does as root what only root may, and leaves the rest to the owner of the data directory.

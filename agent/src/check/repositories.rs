@@ -1,0 +1,68 @@
+//! The repositories: reachable, what was pinned, open for writing, and as good as the names in them need.
+
+use highwater_archive::lineage::Lineage;
+use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
+use highwater_archive::repository::NameMode;
+
+use super::Findings;
+use crate::config::{Config, RepositoryConfig};
+use crate::host_state::HostState;
+use crate::repositories::OpenRepository;
+
+/// Checks each; gives the lineage that this data directory writes in those that can be used.
+pub async fn check(
+    config: &Config,
+    state: Option<&HostState>,
+    findings: &mut Findings,
+) -> Vec<(String, Lineage)> {
+    let mut usable = Vec::new();
+    for repository in &config.repositories {
+        let what = format!("repository {}", repository.name);
+        match check_one(repository, config, state).await {
+            Ok((message, lineage)) => {
+                findings.ok(&what, message);
+                usable.extend(lineage.map(|lineage| (repository.name.clone(), lineage)));
+            }
+            Err(error) => findings.error(&what, error),
+        }
+    }
+    let required = config.required_repositories.count(config.repositories.len());
+    let all = config.repositories.len();
+    if required < all {
+        let message =
+            format!("{required} of {all} must hold WAL; what the others lack is not noticed by PostgreSQL");
+        findings.note("required repositories", message);
+    }
+    usable
+}
+
+async fn check_one(
+    config: &RepositoryConfig,
+    all: &Config,
+    state: Option<&HostState>,
+) -> anyhow::Result<(String, Option<Lineage>)> {
+    let open = OpenRepository::open(config, &all.cluster).await?;
+    let repository = open.cluster.repository();
+    repository.require_writer()?;
+    let store = repository.store();
+    let honoured = probe_conditional_create(&**store, "").await?;
+    let names = match (honoured, repository.info().names) {
+        (ConditionalCreate::Honoured, _) => "conditional creates hold",
+        (ConditionalCreate::Ignored, NameMode::Content) => {
+            "the store ignores conditional creates; names carry the content"
+        }
+        (ConditionalCreate::Ignored, NameMode::Plain) => {
+            return Err(crate::report::failed(
+                "the store ignores conditional creates, and this repository relies on them",
+                "two writers could overwrite each other unseen: make a new repository on this store, which will carry the \
+                 content in its names",
+            ));
+        }
+    };
+    let fingerprint = open.cluster.keys().fingerprint();
+    let message = format!("{}, {names}, fingerprint {fingerprint}", store.describe());
+    let Some(state) = state else { return Ok((message, None)) };
+    let lineage = open.lineage_of(state).await?;
+    lineage.require_open().await?;
+    Ok((message, Some(lineage)))
+}

@@ -1,0 +1,108 @@
+//! A segment of WAL sent all the way: written, ended, archived by PostgreSQL, read back from each repository and compared.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use highwater_archive::lineage::Lineage;
+use highwater_archive::wal;
+use highwater_pitr::scan::{canonicalise, scan_segment};
+use highwater_pitr::segment::{SegmentName, WalFile};
+
+use super::server::Server;
+use crate::config::Config;
+use crate::pg::{PgError, Session};
+use crate::report;
+
+/// How often the repositories are asked.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Runs the round trip; the text says how long it took.
+///
+/// # Errors
+///
+/// Why the segment did not come back as it is.
+pub async fn run(
+    server: &Server,
+    lineages: &[(String, Lineage)],
+    config: &Config,
+    timeout: Duration,
+) -> anyhow::Result<String> {
+    let failed_before = failures(&server.session).await?;
+    let segment = end_segment(&server.session).await?;
+    let begun = Instant::now();
+    for (repository, lineage) in lineages {
+        let archived = wait(server, lineage, segment, timeout.saturating_sub(begun.elapsed()), failed_before)
+            .await
+            .with_context(|| format!("repository {repository}"))?;
+        compare(&archived, segment, config.data_dir()?)
+            .with_context(|| format!("repository {repository}"))?;
+    }
+    let took = begun.elapsed().as_secs_f64();
+    Ok(format!("{segment} was archived and came back the same, {took:.1} s"))
+}
+
+/// Writes a little WAL and ends the segment that holds it.
+async fn end_segment(session: &Session) -> anyhow::Result<SegmentName> {
+    session
+        .row("SELECT pg_logical_emit_message(false, 'highwater', 'check')::text", &[], "write a little WAL")
+        .await?;
+    let name =
+        session.text("SELECT pg_walfile_name(pg_current_wal_insert_lsn())", "name its WAL segment").await?;
+    session.row("SELECT pg_switch_wal()::text", &[], "end its WAL segment").await?;
+    name.parse().with_context(|| format!("PostgreSQL named a segment {name:?}"))
+}
+
+/// Waits until the segment is in a repository.
+async fn wait(
+    server: &Server,
+    lineage: &Lineage,
+    segment: SegmentName,
+    timeout: Duration,
+    failed_before: i64,
+) -> anyhow::Result<Vec<u8>> {
+    let begun = Instant::now();
+    loop {
+        if let Some(bytes) = wal::get(lineage, &WalFile::Segment(segment)).await? {
+            return Ok(bytes);
+        }
+        let failed = failures(&server.session).await? > failed_before;
+        if begun.elapsed() >= timeout {
+            let message = format!("{segment} did not arrive within {} s", timeout.as_secs());
+            let hint = if failed {
+                "the archive_command failed meanwhile: the server's log has its error"
+            } else {
+                "the archiver may be behind: see pg_stat_archiver and the .ready files in pg_wal/archive_status"
+            };
+            return Err(report::failed(message, hint));
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn failures(session: &Session) -> Result<i64, PgError> {
+    let what = "tell how its archiver fares";
+    let row = session.row("SELECT failed_count FROM pg_stat_archiver", &[], what).await?;
+    row.try_get(0).map_err(|error| PgError::query(what, &error))
+}
+
+/// Compares what came back with PostgreSQL's own file, if that is still there.
+fn compare(archived: &[u8], segment: SegmentName, data_dir: &Path) -> anyhow::Result<()> {
+    let path = data_dir.join("pg_wal").join(segment.to_string());
+    let mut ours = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        // A checkpoint has recycled it, which it may once it is archived.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let scan =
+        scan_segment(&ours, segment).with_context(|| format!("{} is not valid WAL", path.display()))?;
+    canonicalise(&mut ours, &scan);
+    if ours == archived {
+        return Ok(());
+    }
+    Err(report::failed(
+        format!("{segment} came back different from {}", path.display()),
+        "do not trust this repository: keep the segment, and compare both with pg_waldump",
+    ))
+}
