@@ -49,6 +49,11 @@ impl Context {
         Ok(Self { selection, config: OnceLock::new(), json, clock: Arc::new(SystemClock) })
     }
 
+    /// The cluster that `--cluster` names, which a command without a configuration needs too.
+    pub fn asked_cluster(&self) -> Option<&str> {
+        self.selection.cluster.as_deref()
+    }
+
     /// The configuration.
     ///
     /// # Errors

@@ -75,6 +75,14 @@ pub enum RestoreError {
         /// What happened.
         reason: String,
     },
+    /// The owner of the files could not read the repository during recovery.
+    #[error("user {user} cannot read the repository in {}", path.display())]
+    Unreadable {
+        /// The user.
+        user: String,
+        /// The repository's directory.
+        path: PathBuf,
+    },
     /// A text that cannot stand in a configuration file or a command line.
     #[error("the path {text:?} cannot be written into a configuration file")]
     Unwritable {
@@ -149,6 +157,10 @@ impl RestoreError {
             Self::Unrunnable { .. } => {
                 Some("restore_command runs as that user: install highwater where it can be run, such as /usr/local/bin".into())
             }
+            Self::Unreadable { user, path } => Some(format!(
+                "recovery reads WAL as that user: chown -R {user} {}",
+                crate::conf_file::shell_word(&path.display().to_string())
+            )),
             Self::Unwritable { .. } => Some("choose a path of printable UTF-8".into()),
             Self::ConfigExists { .. } => {
                 Some("leave --config-to out and take the files from highwater/config in the data directory".into())
@@ -178,6 +190,7 @@ impl RestoreError {
             | Self::WrongOwner { .. }
             | Self::NoSpace { .. }
             | Self::Unrunnable { .. }
+            | Self::Unreadable { .. }
             | Self::Unwritable { .. }
             | Self::ConfigExists { .. }
             | Self::Owner(_)

@@ -51,8 +51,6 @@ pub fn finish(
     let placed = outside::place(manifest, data_dir, request.config_to.as_deref(), owner)?;
     let bounds = PlanBounds {
         cluster: cluster.clone(),
-        lineage: preflight.lineage.id(),
-        system_identifier: manifest.postgresql.system_identifier,
         wal_segment_bytes: plan.segment_size,
         backup: plan.backup.id.clone(),
         target: request.target.to_string(),
@@ -70,7 +68,10 @@ pub fn finish(
     let mut corrections = placed.corrections;
     corrections.extend(tls_off(&configuration, data_dir, &mut notes));
     let recovery = Recovery {
-        restore_command: settings::restore_command(&path_text(&request.program)?, &path_text(&data_dir.join(PLAN_FILE))?),
+        restore_command: settings::restore_command(
+            &path_text(&request.program)?,
+            &path_text(&data_dir.join(PLAN_FILE))?,
+        ),
         stop: (!request.standby).then(|| plan.stop.stop.clone()),
         timeline: if request.standby { "latest".to_owned() } else { plan.timeline_setting() },
         action: if request.standby { TargetAction::Pause } else { request.action() },
@@ -99,7 +100,11 @@ pub fn finish(
     durable::fsync_dir(data_dir)?;
     put(data_dir, "global/pg_control", &manifest.control.bytes, owner, manifest.control.mode)?;
     let marker = data_dir.join(INCOMPLETE_MARKER);
-    std::fs::remove_file(&marker).map_err(|source| RestoreError::Io { what: "remove", path: marker, source })?;
+    std::fs::remove_file(&marker).map_err(|source| RestoreError::Io {
+        what: "remove",
+        path: marker,
+        source,
+    })?;
     durable::fsync_dir(&data_dir.join(OWN_DIRECTORY))?;
     Ok(Finished { config_file: placed.config_file, end_isolation, notes })
 }
@@ -119,7 +124,9 @@ fn put(
 }
 
 fn path_text(path: &Path) -> Result<String, RestoreError> {
-    path.to_str().map(str::to_owned).ok_or_else(|| RestoreError::Unwritable { text: path.display().to_string() })
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| RestoreError::Unwritable { text: path.display().to_string() })
 }
 
 fn auto_conf(data_dir: &Path) -> Result<String, RestoreError> {
@@ -156,7 +163,8 @@ fn settings_to_raise(control: &ControlFile, configuration: &str) -> Vec<(String,
     ]
     .into_iter()
     .filter(|(name, needed, default)| {
-        let configured = last_value(configuration, name).and_then(|value| value.parse().ok()).unwrap_or(*default);
+        let configured =
+            last_value(configuration, name).and_then(|value| value.parse().ok()).unwrap_or(*default);
         configured < *needed
     })
     .map(|(name, needed, _)| (name.to_owned(), u64::from(needed)))
@@ -169,7 +177,9 @@ fn tls_off(configuration: &str, data_dir: &Path, notes: &mut Vec<String>) -> Opt
     if !last_value(configuration, "ssl").is_some_and(|value| is_on(&value)) {
         return None;
     }
-    for (setting, default) in [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "")] {
+    for (setting, default) in
+        [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "")]
+    {
         let name = last_value(configuration, setting).unwrap_or_else(|| default.to_owned());
         let path = data_dir.join(&name);
         if !name.is_empty() && !path.exists() {
@@ -194,7 +204,8 @@ mod tests {
         let mut notes = Vec::new();
         assert_eq!(tls_off("ssl = off\n", directory.path(), &mut notes), None);
         assert_eq!(tls_off("", directory.path(), &mut notes), None);
-        let off = tls_off("ssl = on\nssl_key_file = '/etc/ssl/private/absent.key'\n", directory.path(), &mut notes);
+        let off =
+            tls_off("ssl = on\nssl_key_file = '/etc/ssl/private/absent.key'\n", directory.path(), &mut notes);
         assert_eq!(off, Some(("ssl".into(), "off".into())));
         assert_eq!(notes.len(), 1);
         for name in ["server.crt", "server.key"] {

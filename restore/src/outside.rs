@@ -25,7 +25,8 @@ const NAMES: [(&str, &str); 3] =
     [("config_file", "postgresql.conf"), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")];
 
 /// Settings that a minimal configuration takes over, because recovery or the extensions in use need them.
-const TAKEN_OVER: [&str; 3] = ["shared_preload_libraries", "session_preload_libraries", "local_preload_libraries"];
+const TAKEN_OVER: [&str; 3] =
+    ["shared_preload_libraries", "session_preload_libraries", "local_preload_libraries"];
 
 /// Where a server finds its configuration after the restore.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,7 +93,9 @@ fn put_back(
 ) -> Result<Placed, RestoreError> {
     let mut placed = Placed::default();
     let Some(home) = outside_path(manifest, "config_file").and_then(Path::parent) else {
-        placed.notes.push("the configuration lay in the data directory and is there again; nothing to put elsewhere".into());
+        placed.notes.push(
+            "the configuration lay in the data directory and is there again; nothing to put elsewhere".into(),
+        );
         return Ok(placed);
     };
     durable::create_dir_all_durable(directory)?;
@@ -173,7 +176,8 @@ fn minimal(
     if outside_path(manifest, "config_file").is_none() {
         for other in files_below(kept)? {
             let original = Path::new("/").join(other.strip_prefix(kept).unwrap_or(&other));
-            let one_of_three = NAMES.iter().any(|(setting, _)| outside_path(manifest, setting) == Some(&original));
+            let one_of_three =
+                NAMES.iter().any(|(setting, _)| outside_path(manifest, setting) == Some(&original));
             if !one_of_three && !original.exists() {
                 placed.notes.push(format!(
                     "{} is included by the configuration and is not on this host; it is kept as {}",
@@ -248,16 +252,20 @@ fn read(path: &Path) -> Result<Vec<u8>, RestoreError> {
 fn mode_of(path: &Path) -> Result<u32, RestoreError> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path);
-    let metadata = metadata.map_err(|source| RestoreError::Io { what: "look at", path: path.to_owned(), source })?;
+    let metadata =
+        metadata.map_err(|source| RestoreError::Io { what: "look at", path: path.to_owned(), source })?;
     Ok(metadata.mode() & 0o777)
 }
 
 /// Sets owner and mode of a file or directory that we made, never through a link.
 pub(crate) fn give(path: &Path, owner: Option<&Account>, mode: u32) -> Result<(), RestoreError> {
     use rustix::fs::{Mode, OFlags};
-    let failed = |what: &'static str| move |source: std::io::Error| RestoreError::Io { what, path: path.to_owned(), source };
+    let failed = |what: &'static str| {
+        move |source: std::io::Error| RestoreError::Io { what, path: path.to_owned(), source }
+    };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed("open")(errno.into()))?;
     crate::ownership::give(&file, owner).map_err(failed("give away"))?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777)).map_err(|errno| failed("set the mode of")(errno.into()))
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
+        .map_err(|errno| failed("set the mode of")(errno.into()))
 }

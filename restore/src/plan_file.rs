@@ -1,9 +1,9 @@
 //! `highwater/restore.json`: what `archive-get` needs to bring the WAL of one restore, and nothing more (I14).
 //!
 //! It holds where the repositories are, which lineage, which timelines with their switch points, and the first and last
-//! segment that recovery reads. The keyring lies in it, wrapped to an identity that was made for this restore alone and stands in
-//! `restore.secrets` beside it with the stores' credentials: so recovery asks the repository for no keys, a passphrase is
-//! not stretched anew for each segment, and the person's own key never lands in a data directory.
+//! segment that recovery reads. What opening a repository would ask for lies in it too, the keyring wrapped to an identity that
+//! was made for this restore alone and stands in `restore.secrets` beside it with the stores' credentials: so a segment costs one
+//! request, a passphrase is not stretched anew for each, and the person's own key never lands in a data directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use highwater_archive::durable::{self, DurableError};
 use highwater_archive::keyring::{Keyring, KeyringError, Unlock};
+use highwater_archive::lineage::{Lineage, LineageError, LineageRecord};
 use highwater_archive::names::ClusterName;
-use highwater_archive::seal::LineageId;
-use highwater_archive::store::{ExposeSecret as _, SecretString, StoreSpec};
+use highwater_archive::repository::{Cluster, Repository, RepositoryInfo};
+use highwater_archive::store::{self, ExposeSecret as _, SecretString, StoreSpec};
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::{SegmentName, WalFile, WalSegmentSize};
 use highwater_pitr::timeline::{Ancestor, Ancestry, TimelineHistory, TimelineId};
@@ -39,12 +40,6 @@ pub struct PlanFile {
     /// The cluster's name in the repositories.
     #[serde(with = "text")]
     pub cluster: ClusterName,
-    /// The lineage that is read.
-    #[serde(with = "text")]
-    pub lineage: LineageId,
-    /// Whose WAL it must be.
-    #[serde(with = "text")]
-    pub system_identifier: u64,
     /// `wal_segment_size`.
     pub wal_segment_bytes: WalSegmentSize,
     /// The backup that recovery begins with.
@@ -93,6 +88,10 @@ pub struct PlanRepository {
     /// S3: plain HTTP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_http: bool,
+    /// `highwater.json`, as it was when the restore was planned.
+    info: RepositoryInfo,
+    /// The lineage that is read.
+    lineage: LineageRecord,
     /// The cluster's keyring there, an age file in base64, wrapped to this restore's identity.
     keyring: String,
 }
@@ -119,10 +118,6 @@ struct StoreSecrets {
 pub struct PlanBounds {
     /// The cluster's name in the repositories.
     pub cluster: ClusterName,
-    /// The lineage that is read.
-    pub lineage: LineageId,
-    /// Whose WAL it must be.
-    pub system_identifier: u64,
     /// `wal_segment_size`.
     pub wal_segment_bytes: WalSegmentSize,
     /// The backup that recovery begins with.
@@ -167,6 +162,9 @@ pub enum PlanFileError {
     /// The keyring in it.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// A repository in it.
+    #[error(transparent)]
+    Repository(#[from] LineageError),
     /// The local disk.
     #[error(transparent)]
     Durable(#[from] DurableError),
@@ -184,6 +182,7 @@ impl PlanFileError {
             }
             Self::Malformed { .. } => Some("restore again into an empty directory".into()),
             Self::Keyring(error) => error.hint(),
+            Self::Repository(error) => error.hint(),
             Self::Durable(error) => error.hint(),
         }
     }
@@ -196,8 +195,8 @@ pub struct PlannedRepository {
     pub name: String,
     /// How to reach it.
     pub store: StoreSpec,
-    /// The cluster's keys there.
-    pub keys: Keyring,
+    /// The lineage in it, open; it was not asked yet.
+    pub lineage: Lineage,
 }
 
 /// A repository to be written into a plan.
@@ -207,8 +206,8 @@ pub struct RepositoryToPlan<'a> {
     pub name: &'a str,
     /// How to reach it; credentials go into the secrets.
     pub store: &'a StoreSpec,
-    /// The cluster's keys there.
-    pub keys: &'a Keyring,
+    /// The lineage that is read.
+    pub lineage: &'a Lineage,
 }
 
 /// Writes the plan and its secrets below `data_dir`, durably, both readable by nobody else.
@@ -225,8 +224,8 @@ pub fn write(
     let recipients = identity.recipients()?;
     let mut secrets = Secrets { identity: key_text.expose_secret().to_owned(), stores: BTreeMap::new() };
     let mut planned = Vec::with_capacity(repositories.len());
-    for RepositoryToPlan { name, store, keys } in repositories {
-        let wrapped = keys.wrap(&recipients)?;
+    for RepositoryToPlan { name, store, lineage } in repositories {
+        let wrapped = lineage.keys().wrap(&recipients)?;
         planned.push(PlanRepository {
             name: (*name).to_owned(),
             url: store.url.clone(),
@@ -234,6 +233,8 @@ pub fn write(
             region: store.region.clone(),
             path_style: store.path_style,
             allow_http: store.allow_http,
+            info: lineage.repository().info().clone(),
+            lineage: lineage.record().clone(),
             keyring: base64::engine::general_purpose::STANDARD.encode(wrapped),
         });
         secrets.stores.insert((*name).to_owned(), StoreSecrets::of(store));
@@ -243,8 +244,6 @@ pub fn write(
         format: FORMAT.to_owned(),
         version: 1,
         cluster: bounds.cluster.clone(),
-        lineage: bounds.lineage,
-        system_identifier: bounds.system_identifier,
         wal_segment_bytes: bounds.wal_segment_bytes,
         backup: bounds.backup.clone(),
         target: bounds.target.clone(),
@@ -317,7 +316,8 @@ impl PlanFile {
                 store.session_token = secrets.session_token.clone().map(SecretString::from);
             }
             let keys = Keyring::unwrap(&wrapped, &unlock)?;
-            opened.push(PlannedRepository { name: repository.name.clone(), store, keys });
+            let lineage = repository.open(&store, &self.cluster, keys)?;
+            opened.push(PlannedRepository { name: repository.name.clone(), store, lineage });
         }
         Ok(opened)
     }
@@ -368,6 +368,13 @@ impl PlanFile {
             }
             WalFile::Partial(_) | WalFile::Backup { .. } => Scope::Optional,
         }
+    }
+}
+
+impl PlanRepository {
+    fn open(&self, spec: &StoreSpec, cluster: &ClusterName, keys: Keyring) -> Result<Lineage, LineageError> {
+        let repository = Repository::remembered(store::open(spec)?, self.info.clone())?;
+        Lineage::remembered(&Cluster::remembered(repository, cluster.clone(), keys), self.lineage.clone())
     }
 }
 
@@ -441,15 +448,13 @@ mod text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use highwater_archive::keyring::Recipients;
-    use highwater_archive::names::ClusterId;
+    use highwater_archive::names::{ClusterId, LineageId, RepositoryId};
+    use highwater_archive::repository::NameMode;
 
     fn bounds(end: Option<(&str, &str)>) -> PlanBounds {
         let history = b"1\t0/5000028\tno recovery target specified\n2\t0/7000000\tx\n";
         PlanBounds {
             cluster: "main".parse().unwrap(),
-            lineage: LineageId::from_bytes([7; 16]),
-            system_identifier: 7_000_000_000_000_000_001,
             wal_segment_bytes: WalSegmentSize::DEFAULT,
             backup: "20261120T060959Z-0a0b0c0d".into(),
             target: "LSN 0/9000000".into(),
@@ -461,13 +466,44 @@ mod tests {
 
     fn written(end: Option<(&str, &str)>, directory: &Path) -> PlanFile {
         std::fs::create_dir(directory.join("highwater")).unwrap();
-        let (unlock, _) = Unlock::generate(jiff::Timestamp::UNIX_EPOCH);
-        let Recipients::Keys(keys) = unlock.recipients().unwrap() else { panic!("an identity has a key") };
         let now = jiff::Timestamp::UNIX_EPOCH;
-        let keys = Keyring::generate(ClusterId::from_bytes([1; 16]), &Recipients::Keys(keys), now).unwrap();
-        let mut store = StoreSpec { url: "s3://bucket/prefix".into(), ..StoreSpec::default() };
-        store.secret_access_key = Some(SecretString::from("hush"));
-        let repositories = [RepositoryToPlan { name: "primary", store: &store, keys: &keys }];
+        let recipients = Unlock::generate(now).0.recipients().unwrap();
+        let keys = Keyring::generate(ClusterId::from_bytes([1; 16]), &recipients, now).unwrap();
+        let spec = StoreSpec {
+            url: "s3://bucket/prefix".into(),
+            region: Some("eu-1".into()),
+            access_key_id: Some(SecretString::from("me")),
+            secret_access_key: Some(SecretString::from("hush")),
+            ..StoreSpec::default()
+        };
+        let info = RepositoryInfo {
+            format: "highwater".into(),
+            version: 1,
+            min_reader: 1,
+            min_writer: 1,
+            repository_id: RepositoryId::from_bytes([2; 16]),
+            names: NameMode::Plain,
+            extent_bytes: 1 << 20,
+            created_at: now,
+            created_by: "highwater".into(),
+        };
+        let record = LineageRecord {
+            lineage: LineageId::from_bytes([7; 16]),
+            cluster_id: ClusterId::from_bytes([1; 16]),
+            system_identifier: 7_000_000_000_000_000_001,
+            pg_major: 17,
+            wal_segment_bytes: WalSegmentSize::DEFAULT,
+            block_bytes: 8192,
+            parent: None,
+            parent_timeline: None,
+            fork_lsn: None,
+            created_at: now,
+            reason: "init".into(),
+        };
+        let repository = Repository::remembered(store::open(&spec).unwrap(), info).unwrap();
+        let cluster = Cluster::remembered(repository, "main".parse().unwrap(), keys);
+        let lineage = Lineage::remembered(&cluster, record).unwrap();
+        let repositories = [RepositoryToPlan { name: "primary", store: &spec, lineage: &lineage }];
         write(directory, &bounds(end), &repositories, now).unwrap()
     }
 
@@ -531,7 +567,8 @@ mod tests {
         let repositories = plan.repositories(&path).unwrap();
         let [primary] = repositories.as_slice() else { panic!("one repository") };
         assert_eq!(primary.store.secret_access_key.as_ref().unwrap().expose_secret(), "hush");
-        assert_eq!(primary.keys.cluster_id(), ClusterId::from_bytes([1; 16]));
+        assert_eq!(primary.lineage.keys().cluster_id(), ClusterId::from_bytes([1; 16]));
+        assert_eq!(primary.lineage.id(), LineageId::from_bytes([7; 16]));
         let secrets = path.with_file_name(SECRETS_FILE);
         assert_eq!(std::fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o640)).unwrap();

@@ -57,6 +57,8 @@ pub struct Request {
     pub start: Option<Option<PathBuf>>,
     /// This program, as `restore_command` calls it.
     pub program: PathBuf,
+    /// Directories of local repositories, which `restore_command` reads as the server's user.
+    pub local_repositories: Vec<PathBuf>,
 }
 
 impl Request {
@@ -107,7 +109,8 @@ pub async fn preflight(lineage: Arc<Lineage>, request: &Request) -> Result<Prefl
     let catalog = Catalog::load(&lineage).await?;
     let plan =
         resolve(&lineage, &catalog, &request.target, request.timeline, request.backup.as_ref()).await?;
-    let id: BackupId = plan.backup.id.parse().map_err(|_| RestoreError::Unwritable { text: plan.backup.id.clone() })?;
+    let id: BackupId =
+        plan.backup.id.parse().map_err(|_| RestoreError::Unwritable { text: plan.backup.id.clone() })?;
     let manifest = read_manifest(&lineage, &id).await?;
 
     let tablespaces = place_tablespaces(&manifest, request)?;
@@ -222,11 +225,19 @@ fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), Resto
     let mut command = owner.command(program);
     command.arg("--version").current_dir("/").stdin(Stdio::null());
     let output = command.output().map_err(|error| unrunnable(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(unrunnable(format!("{} {}", output.status, said.trim())));
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(unrunnable(format!("{} {}", output.status, said.trim())))
+    for repository in &request.local_repositories {
+        let mut command = owner.command(Path::new("/bin/sh"));
+        command.args(["-c", "test -r \"$0\" && test -x \"$0\""]).arg(repository);
+        let status = command.current_dir("/").stdin(Stdio::null()).status();
+        if !status.is_ok_and(|status| status.success()) {
+            return Err(RestoreError::Unreadable { user: owner.name.clone(), path: repository.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn place_tablespaces(manifest: &Manifest, request: &Request) -> Result<Vec<Placed>, RestoreError> {
@@ -249,25 +260,29 @@ fn measure_space(
     plan: &Plan,
 ) -> Result<Vec<Space>, RestoreError> {
     let bytes_of = |oid: u32| {
-        manifest.tablespaces.iter().find(|tablespace| tablespace.oid == oid).map_or(0, |tablespace| tablespace.bytes)
+        manifest
+            .tablespaces
+            .iter()
+            .find(|tablespace| tablespace.oid == oid)
+            .map_or(0, |tablespace| tablespace.bytes)
     };
     let elsewhere: u64 = tablespaces.iter().map(|placed| bytes_of(placed.oid)).sum();
     let wal = plan.wal_bytes().min(WAL_ON_DISK_BYTES) + manifest.postgresql.wal_segment_bytes.bytes();
     let wal_dir = request.wal_dir.as_deref().unwrap_or(&request.target_dir);
-    let mut parts = vec![
-        (request.target_dir.as_path(), manifest.counts.bytes.saturating_sub(elsewhere)),
-        (wal_dir, wal),
-    ];
+    let mut parts =
+        vec![(request.target_dir.as_path(), manifest.counts.bytes.saturating_sub(elsewhere)), (wal_dir, wal)];
     parts.extend(tablespaces.iter().map(|placed| (placed.directory.as_path(), bytes_of(placed.oid))));
 
     let mut by_device: BTreeMap<u64, Space> = BTreeMap::new();
     for (path, needed) in parts {
         let existing = path.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/"));
-        let failed = |source| RestoreError::Io { what: "look at the filesystem of", path: path.to_owned(), source };
+        let failed =
+            |source| RestoreError::Io { what: "look at the filesystem of", path: path.to_owned(), source };
         let device = std::fs::metadata(existing).map_err(failed)?.dev();
         let free = rustix::fs::statvfs(existing).map_err(|errno| failed(errno.into()))?;
         let free = free.f_bavail.saturating_mul(free.f_frsize);
-        let space = by_device.entry(device).or_insert_with(|| Space { path: path.to_owned(), needed: 0, free });
+        let space =
+            by_device.entry(device).or_insert_with(|| Space { path: path.to_owned(), needed: 0, free });
         space.needed = space.needed.saturating_add(needed);
     }
     let spaces: Vec<Space> = by_device.into_values().collect();
@@ -282,7 +297,8 @@ fn measure_space(
 /// Text sorts by the rules of the host's library; another library can mean another order, and indexes that are wrong.
 fn collation_note(manifest: &Manifest) -> Option<String> {
     let depends = manifest.databases.iter().any(|database| {
-        database.locale_provider == "c" && !matches!(database.collate.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8")
+        database.locale_provider == "c"
+            && !matches!(database.collate.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8")
     });
     depends.then(|| {
         "text is sorted by this host's C library: if it is not the one of the original host, REINDEX what \
@@ -310,6 +326,7 @@ mod tests {
             replace_production: false,
             start: None,
             program: PathBuf::from("/usr/bin/highwater"),
+            local_repositories: Vec::new(),
         }
     }
 
@@ -329,7 +346,10 @@ mod tests {
         let dangling = directory.path().join("dangling");
         std::os::unix::fs::symlink("/nowhere/at/all", &dangling).unwrap();
         assert!(check_directories(&request(dangling)).is_err());
-        assert!(matches!(check_directories(&request("relative".into())), Err(RestoreError::NotAbsolute { .. })));
+        assert!(matches!(
+            check_directories(&request("relative".into())),
+            Err(RestoreError::NotAbsolute { .. })
+        ));
         let overlap = Request { wal_dir: Some(target.join("wal")), ..request(directory.path().join("d2")) };
         assert!(check_directories(&overlap).is_ok());
         let overlap = Request { wal_dir: Some("/x/d/wal".into()), ..request("/x/d".into()) };

@@ -1,14 +1,156 @@
-//! `highwater restore`.
+//! `highwater restore`: the cluster as it was, into an empty directory.
+//!
+//! The order of things is the promise: [`source`] finds the repository and the lineage, preflight refuses what cannot be, the
+//! plan is said, and only then is the first byte written. What to type next is printed at the end ([`say`]).
+
+mod arguments;
+mod say;
+mod source;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use highwater_pitr::target::TargetAction;
+use highwater_restore::RestoreError;
+use highwater_restore::finish::{Finished, finish};
+use highwater_restore::plan_file::RepositoryToPlan;
+use highwater_restore::preflight::{Preflight, Request, preflight};
+use highwater_restore::rebuild::{OWN_DIRECTORY, RebuildOptions, Rebuilt, rebuild};
+use highwater_restore::server::{Goal, Server, ServerOptions, State};
+
+pub use arguments::Args;
+use source::Sources;
+pub use source::choose_lineage;
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::report;
 
-/// The arguments.
-#[derive(clap::Args)]
-pub struct Args {}
+/// How often the position of a recovering server is said.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Runs it.
-pub async fn run(_context: &Context, _args: Args) -> anyhow::Result<Exit> {
-    Err(report::failed("not available", "this build lacks it"))
+/// Restores.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let begun = Instant::now();
+    let sources = Sources::open(context, &args).await?;
+    let request = args.request(&sources)?;
+    let preflight = preflight(sources.first().lineage.clone(), &request).await.map_err(problem)?;
+    let plan = say::Plan::of(&preflight, &request, &sources);
+    if args.dry_run {
+        context.print(&plan, &plan.json());
+        return Ok(Exit::Done);
+    }
+    if !context.json {
+        report::result(&plan.to_string());
+    }
+    let rebuilt = rebuild_data(context, &preflight, &request, args.jobs(&sources)).await?;
+    let planned: Vec<RepositoryToPlan<'_>> = sources.to_plan();
+    let now = context.clock.now();
+    let finished = finish(&preflight, &request, sources.cluster(), &planned, now).map_err(problem)?;
+    let took = begun.elapsed();
+    let state = match &preflight.installation {
+        Some(_) => Some(start(context, &preflight, &request, &finished, &args).await?),
+        None => None,
+    };
+    let done = say::Done {
+        plan: &plan,
+        preflight: &preflight,
+        request: &request,
+        rebuilt,
+        finished: &finished,
+        took,
+        state,
+    };
+    context.print(&done, &done.json());
+    Ok(Exit::Done)
+}
+
+/// Rebuilds on threads that may block.
+async fn rebuild_data(
+    context: &Context,
+    preflight: &Preflight,
+    request: &Request,
+    jobs: usize,
+) -> anyhow::Result<Rebuilt> {
+    let options = RebuildOptions {
+        data_dir: request.target_dir.clone(),
+        wal_dir: request.wal_dir.clone(),
+        tablespaces: preflight.tablespaces.clone(),
+        owner: preflight.owner.clone(),
+        jobs,
+    };
+    let progress = Arc::new(context.progress("restoring", preflight.manifest.counts.bytes));
+    let (lineage, manifest) = (preflight.lineage.clone(), preflight.manifest.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let shown = progress.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        rebuild(&runtime, &lineage, &manifest, &options, &|bytes| shown.add(bytes))
+    });
+    let rebuilt = work.await?.map_err(|error| problem(error.into()));
+    progress.finish();
+    rebuilt
+}
+
+/// Starts the server and waits until it is where it was sent. It stays when this process ends.
+async fn start(
+    context: &Context,
+    preflight: &Preflight,
+    request: &Request,
+    finished: &Finished,
+    args: &Args,
+) -> anyhow::Result<State> {
+    let Some(installation) = preflight.installation.clone() else { anyhow::bail!("no server to start") };
+    let mut settings = Vec::new();
+    settings.extend(args.port.map(|port| ("port".to_owned(), port.to_string())));
+    settings.extend(
+        args.socket_dir
+            .as_ref()
+            .map(|directory| ("unix_socket_directories".to_owned(), directory.display().to_string())),
+    );
+    let options = ServerOptions {
+        installation,
+        data_dir: request.target_dir.clone(),
+        config_file: finished.config_file.clone(),
+        run_as: preflight.owner.clone(),
+        settings,
+        log_file: log_file(&request.target_dir),
+        user: None,
+    };
+    let goal = match request.action() {
+        _ if request.standby => Goal::Readable,
+        TargetAction::Pause => Goal::Paused,
+        TargetAction::Promote => Goal::Writable,
+        TargetAction::Shutdown => Goal::ShutDown,
+    };
+    let limit = Duration::from_secs(args.start_timeout);
+    let quiet = context.json;
+    let waited = tokio::task::spawn_blocking(move || {
+        let mut server = Server::start(options)?;
+        let mut said = Instant::now();
+        server.wait_for(goal, limit, |state| {
+            if let State::Recovering { replayed, .. } = state
+                && said.elapsed() >= SAY_EVERY
+                && !quiet
+            {
+                said = Instant::now();
+                report::line(&format!("recovery is at {replayed}"));
+            }
+        })
+    });
+    waited.await?.map_err(|error| problem(error.into()))
+}
+
+/// Where a server that we start logs until its own logging takes over.
+fn log_file(target_dir: &Path) -> std::path::PathBuf {
+    target_dir.join(OWN_DIRECTORY).join("start.log")
+}
+
+/// A restore's error with its hint and exit code.
+fn problem(error: RestoreError) -> anyhow::Error {
+    match (error.is_refusal(), error.hint()) {
+        (true, hint) => report::refused(error.to_string(), hint.unwrap_or_default()),
+        (false, Some(hint)) => report::failed(error.to_string(), hint),
+        (false, None) => error.into(),
+    }
 }

@@ -1,0 +1,273 @@
+//! What a restore says: the plan before the first byte, and at the end what was done and what to type next.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use highwater_pitr::target::TargetAction;
+use highwater_restore::conf_file::shell_word;
+use highwater_restore::finish::Finished;
+use highwater_restore::preflight::{Preflight, Request};
+use highwater_restore::rebuild::Rebuilt;
+use highwater_restore::server::State;
+use indicatif::HumanBytes;
+use serde_json::{Value, json};
+
+use super::source::Sources;
+
+/// What will be done.
+pub struct Plan {
+    backup: String,
+    taken: String,
+    repository: String,
+    target: String,
+    timeline: String,
+    stop: String,
+    newest_commit: Option<String>,
+    wal_segments: u64,
+    wal_bytes: u64,
+    first_segment: String,
+    last_segment: String,
+    fetch_bytes: u64,
+    requests: u64,
+    spaces: Vec<(String, u64, u64)>,
+    notes: Vec<String>,
+}
+
+impl Plan {
+    /// The plan in words and numbers.
+    pub fn of(preflight: &Preflight, request: &Request, sources: &Sources) -> Self {
+        let Preflight { plan, manifest, spaces, .. } = preflight;
+        let stop: Vec<String> =
+            plan.stop.stop.settings().iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let newest = plan.stop.newest_commit.as_ref();
+        let mut notes = sources.notes.clone();
+        notes.extend(preflight.notes.iter().cloned());
+        Self {
+            backup: plan.backup.id.clone(),
+            taken: manifest.stopped_at.to_string(),
+            repository: sources.first().lineage.store().describe(),
+            target: if request.standby { "a standby".to_owned() } else { request.target.to_string() },
+            timeline: plan.timeline.to_string(),
+            stop: stop.join(", "),
+            newest_commit: newest.map(|commit| format!("transaction {} of {}", commit.xid, commit.time)),
+            wal_segments: plan.wal_segments(),
+            wal_bytes: plan.wal_bytes(),
+            first_segment: plan.segment_name(plan.first_segment).to_string(),
+            last_segment: plan.last_segment_name().to_string(),
+            fetch_bytes: manifest.counts.stored_bytes,
+            requests: u64::from(manifest.packs) + manifest.file_list.len() as u64 + 1,
+            spaces: spaces
+                .iter()
+                .map(|space| (space.path.display().to_string(), space.needed, space.free))
+                .collect(),
+            notes,
+        }
+    }
+
+    /// The same for programs.
+    pub fn json(&self) -> Value {
+        let spaces: Vec<Value> = self
+            .spaces
+            .iter()
+            .map(|(path, needed, free)| json!({"path": path, "needed_bytes": needed, "free_bytes": free}))
+            .collect();
+        json!({
+            "version": 1,
+            "backup": self.backup,
+            "backup_stopped_at": self.taken,
+            "repository": self.repository,
+            "target": self.target,
+            "timeline": self.timeline,
+            "stop": self.stop,
+            "newest_commit": self.newest_commit,
+            "wal": {
+                "first": self.first_segment,
+                "last": self.last_segment,
+                "segments": self.wal_segments,
+                "bytes": self.wal_bytes,
+            },
+            "fetch": {"bytes": self.fetch_bytes, "requests": self.requests},
+            "space": spaces,
+            "notes": self.notes,
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "repository  {}", self.repository)?;
+        writeln!(f, "backup      {} (ended {})", self.backup, self.taken)?;
+        writeln!(f, "target      {} on timeline {} ({})", self.target, self.timeline, self.stop)?;
+        let newest = self.newest_commit.as_deref().unwrap_or("none after the backup began");
+        writeln!(f, "            newest commit in it: {newest}")?;
+        writeln!(
+            f,
+            "WAL         {} segments, {} to replay ({} to {})",
+            self.wal_segments,
+            HumanBytes(self.wal_bytes),
+            self.first_segment,
+            self.last_segment
+        )?;
+        writeln!(
+            f,
+            "to fetch    {} in {} requests for the backup, and one for each segment",
+            HumanBytes(self.fetch_bytes),
+            self.requests
+        )?;
+        for (path, needed, free) in &self.spaces {
+            writeln!(f, "space       {path}: {} needed, {} free", HumanBytes(*needed), HumanBytes(*free))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note        {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What was done.
+pub struct Done<'a> {
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// On what ground.
+    pub preflight: &'a Preflight,
+    /// What was asked.
+    pub request: &'a Request,
+    /// The files.
+    pub rebuilt: Rebuilt,
+    /// The settings.
+    pub finished: &'a Finished,
+    /// How long it took, without the server's start.
+    pub took: Duration,
+    /// What the server does, where it was started.
+    pub state: Option<State>,
+}
+
+impl Done<'_> {
+    /// The same for programs.
+    pub fn json(&self) -> Value {
+        let mut value = self.plan.json();
+        let more = json!({
+            "data_dir": self.request.target_dir,
+            "action": if self.request.standby { "standby" } else { self.request.action().setting() },
+            "files": self.rebuilt.files,
+            "bytes": self.rebuilt.bytes,
+            "fetched_bytes": self.rebuilt.fetched_bytes,
+            "pack_requests": self.rebuilt.requests,
+            "seconds": self.took.as_secs_f64(),
+            "server": self.state.as_ref().map(state_text),
+            "start": self.start_command(),
+            "end_isolation": self.finished.end_isolation,
+            "next": self.next(),
+        });
+        if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
+            value.extend(more);
+            if let Some(Value::Array(notes)) = value.get_mut("notes") {
+                notes.extend(self.finished.notes.iter().map(|note| json!(note)));
+            }
+        }
+        value
+    }
+
+    /// What to type, in order: each a command and what it is for.
+    fn next(&self) -> Vec<Value> {
+        self.steps().into_iter().map(|(why, command)| json!({"why": why, "command": command})).collect()
+    }
+
+    fn start_command(&self) -> String {
+        let data_dir = word(&self.request.target_dir);
+        let major = self.preflight.manifest.postgresql.major;
+        let bin = self.preflight.installation.as_ref().map_or_else(
+            || format!("/usr/lib/postgresql/{major}/bin/pg_ctl"),
+            |installation| word(&installation.bin().join("pg_ctl")),
+        );
+        let options = self.finished.config_file.as_ref().map_or_else(String::new, |file| {
+            format!(" -o {}", shell_word(&format!("-c config_file={}", word(file))))
+        });
+        let log = word(&super::log_file(&self.request.target_dir));
+        self.as_owner(&format!("{bin} -D {data_dir}{options} -l {log} start"))
+    }
+
+    fn as_owner(&self, command: &str) -> String {
+        match &self.preflight.owner {
+            Some(owner) => format!("runuser -u {} -- {command}", owner.name),
+            None => command.to_owned(),
+        }
+    }
+
+    fn steps(&self) -> Vec<(&'static str, String)> {
+        let mut steps = Vec::new();
+        if self.state.is_none() {
+            steps.push(("start it; it recovers to the target by itself", self.start_command()));
+        }
+        if self.request.standby {
+            let why = "let it follow a primary: put primary_conninfo into postgresql.auto.conf, after taking out the isolation";
+            steps.extend(self.finished.end_isolation.clone().map(|command| (why, command)));
+            return steps;
+        }
+        match self.request.action() {
+            TargetAction::Pause => {
+                steps.push((
+                    "see that it is where you want it (t, paused)",
+                    "psql -c 'SELECT pg_is_in_recovery(), pg_get_wal_replay_pause_state()'".to_owned(),
+                ));
+                steps.push((
+                    "open it for writing, on a new timeline",
+                    "psql -c 'SELECT pg_wal_replay_resume()'".to_owned(),
+                ));
+            }
+            TargetAction::Promote => steps.push((
+                "see that it has opened for writing (f)",
+                "psql -c 'SELECT pg_is_in_recovery()'".to_owned(),
+            )),
+            TargetAction::Shutdown => {}
+        }
+        let why = "only when it takes production's place: end its isolation, restart it, then run highwater adopt there";
+        steps.extend(self.finished.end_isolation.clone().map(|command| (why, command)));
+        steps
+    }
+}
+
+fn word(path: &Path) -> String {
+    shell_word(&path.display().to_string())
+}
+
+fn state_text(state: &State) -> String {
+    match state {
+        State::Starting { .. } => "starting".to_owned(),
+        State::Recovering { paused: true, replayed } => format!("paused at {replayed}"),
+        State::Recovering { paused: false, replayed } => format!("recovering at {replayed}"),
+        State::Writable => "open for writing".to_owned(),
+        State::Ended { .. } => "shut down at the target".to_owned(),
+    }
+}
+
+impl fmt::Display for Done<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "restored    {} files, {} into {} in {:.1} s",
+            self.rebuilt.files,
+            HumanBytes(self.rebuilt.bytes),
+            self.request.target_dir.display(),
+            self.took.as_secs_f64()
+        )?;
+        for note in &self.finished.notes {
+            writeln!(f, "note        {note}")?;
+        }
+        if self.finished.end_isolation.is_some() {
+            writeln!(
+                f,
+                "isolated    archiving, synchronous replication, upstream connections and subscriptions are off"
+            )?;
+        }
+        if let Some(state) = &self.state {
+            writeln!(f, "server      {}", state_text(state))?;
+        }
+        write!(f, "next")?;
+        for (why, command) in self.steps() {
+            write!(f, "\n  # {why}\n  {command}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! Where a restore comes from: repositories, the cluster in them, and one of its lineages.
+//!
+//! With a configuration, the repository that is named, or the first that answers, gives the backup; every other one that holds
+//! the same lineage is written into the plan beside it, so that recovery has somewhere else to turn to. From a blank host a
+//! URL and a key file are enough.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use highwater_archive::lineage::Lineage;
+use highwater_archive::names::ClusterName;
+use highwater_archive::repository::{Cluster, Repository};
+use highwater_archive::seal::{Codec, LineageId};
+use highwater_archive::store::{self, StoreSpec};
+use highwater_restore::plan_file::RepositoryToPlan;
+
+use super::arguments::{Args, describe};
+use crate::config::{KeySource, RepositoryConfig};
+use crate::context::Context;
+use crate::report;
+use crate::repositories::{OpenRepository, choose};
+
+/// A repository that holds the lineage.
+pub struct Source {
+    /// Its name in the configuration; `repository` where there is none.
+    pub name: String,
+    /// How it was reached.
+    pub store: StoreSpec,
+    /// The lineage in it.
+    pub lineage: Arc<Lineage>,
+}
+
+impl Source {
+    /// Whether it is a directory of this host.
+    pub fn is_local(&self) -> bool {
+        self.store.url.starts_with("file:")
+    }
+}
+
+/// Every repository that holds the lineage; the first gives the backup.
+pub struct Sources {
+    cluster: ClusterName,
+    first: Source,
+    others: Vec<Source>,
+    /// Repositories that could not be asked: each a sentence.
+    pub notes: Vec<String>,
+}
+
+impl Sources {
+    /// Opens what the arguments and the configuration name.
+    ///
+    /// # Errors
+    ///
+    /// No repository that can be opened, no such cluster, several lineages and none chosen.
+    pub async fn open(context: &Context, args: &Args) -> anyhow::Result<Self> {
+        match args.repository.as_deref().filter(|text| text.contains("://")) {
+            Some(url) => Self::from_url(context, args, url).await,
+            None => Self::from_configuration(context, args).await,
+        }
+    }
+
+    async fn from_url(context: &Context, args: &Args, url: &str) -> anyhow::Result<Self> {
+        let Some(key_file) = &args.key_file else {
+            return Err(report::usage_error(
+                "a repository given by URL needs --key-file",
+                "it is the age identity or the passphrase that `highwater init` told you to keep",
+            ));
+        };
+        let spec = StoreSpec {
+            url: url.to_owned(),
+            endpoint: args.endpoint.clone(),
+            region: args.region.clone(),
+            allow_http: args.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://")),
+            ..StoreSpec::default()
+        };
+        let cluster = match context.asked_cluster() {
+            Some(name) => name.parse()?,
+            None => only_cluster(&spec).await?,
+        };
+        let repository = RepositoryConfig {
+            name: "repository".to_owned(),
+            store: spec.clone(),
+            codec: Codec::Lz4,
+            key: KeySource::File(key_file.clone()),
+        };
+        let open = OpenRepository::open(&repository, &cluster).await?;
+        let lineage = choose_lineage(&open.cluster, args.lineage).await?;
+        let first = Source { name: repository.name, store: spec, lineage: Arc::new(lineage) };
+        Ok(Self { cluster, first, others: Vec::new(), notes: Vec::new() })
+    }
+
+    async fn from_configuration(context: &Context, args: &Args) -> anyhow::Result<Self> {
+        if args.key_file.is_some() || args.endpoint.is_some() || args.region.is_some() {
+            return Err(report::usage_error(
+                "--key-file, --endpoint and --region go with --repository URL",
+                "with a configuration they stand in it",
+            ));
+        }
+        let config = context.config()?;
+        let named = args.repository.as_deref();
+        let chosen = choose(config, named)?;
+        let mut wanted: Vec<&RepositoryConfig> = vec![chosen];
+        wanted.extend(config.repositories.iter().filter(|other| other.name != chosen.name));
+        let (mut found, mut notes): (Vec<Source>, Vec<String>) = (Vec::new(), Vec::new());
+        let mut failure = None;
+        for repository in wanted {
+            let id = found.first().map(|first| first.lineage.id()).or(args.lineage);
+            let opened = async {
+                let open = OpenRepository::open(repository, &config.cluster).await?;
+                choose_lineage(&open.cluster, id).await
+            };
+            match opened.await {
+                Ok(lineage) => found.push(Source {
+                    name: repository.name.clone(),
+                    store: repository.store.clone(),
+                    lineage: Arc::new(lineage),
+                }),
+                // The one that was asked for by name is the one to restore from, or none.
+                Err(error) if named == Some(repository.name.as_str()) => return Err(error),
+                Err(error) => {
+                    notes.push(format!(
+                        "repository {} is left out, also for WAL during recovery: {}",
+                        repository.name,
+                        report::message(&error)
+                    ));
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        let mut found = found.into_iter();
+        match (found.next(), failure) {
+            (Some(first), _) => {
+                Ok(Self { cluster: config.cluster.clone(), first, others: found.collect(), notes })
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => anyhow::bail!("no repository is configured"),
+        }
+    }
+
+    /// The one that gives the backup.
+    pub fn first(&self) -> &Source {
+        &self.first
+    }
+
+    /// The cluster's name in the repositories.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// All of them, as the plan of the restore takes them.
+    pub fn to_plan(&self) -> Vec<RepositoryToPlan<'_>> {
+        let all = std::iter::once(&self.first).chain(&self.others);
+        all.map(|source| RepositoryToPlan {
+            name: &source.name,
+            store: &source.store,
+            lineage: &source.lineage,
+        })
+        .collect()
+    }
+
+    /// Directories of those that are local.
+    pub fn local_directories(&self) -> Vec<PathBuf> {
+        let all = std::iter::once(&self.first).chain(&self.others);
+        all.filter_map(|source| url::Url::parse(&source.store.url).ok())
+            .filter(|url| url.scheme() == "file")
+            .filter_map(|url| url.to_file_path().ok())
+            .collect()
+    }
+}
+
+/// The name of the only cluster in a repository.
+async fn only_cluster(spec: &StoreSpec) -> anyhow::Result<ClusterName> {
+    let repository = Repository::open(store::open(spec)?).await?;
+    let mut clusters = repository.clusters().await?;
+    match (clusters.pop(), clusters.as_slice()) {
+        (Some(only), []) => Ok(only),
+        (None, _) => Err(report::failed("the repository holds no cluster", "check the URL")),
+        (Some(last), others) => {
+            let names: Vec<String> = others.iter().chain([&last]).map(ToString::to_string).collect();
+            Err(report::usage_error(
+                format!("the repository holds several clusters: {}", names.join(", ")),
+                "choose one with --cluster NAME",
+            ))
+        }
+    }
+}
+
+/// The lineage that was asked for, or the only one that is not closed, or the only one there is.
+pub async fn choose_lineage(cluster: &Cluster, asked: Option<LineageId>) -> anyhow::Result<Lineage> {
+    if let Some(id) = asked {
+        return Ok(cluster.lineage(id).await?);
+    }
+    let all = cluster.lineages().await?;
+    let mut open = Vec::new();
+    for lineage in &all {
+        if !lineage.is_closed().await.context("cannot see whether a lineage is closed")? {
+            open.push(lineage.clone());
+        }
+    }
+    let candidates = if open.is_empty() { all } else { open };
+    match candidates.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(report::failed(
+            "the cluster has no lineage: nothing was ever archived",
+            "check --cluster NAME",
+        )),
+        several => {
+            let list: Vec<String> = several.iter().map(|lineage| describe(lineage.record())).collect();
+            Err(report::usage_error(
+                format!("the cluster has several lineages: {}", list.join("; ")),
+                "choose one with --lineage ID",
+            ))
+        }
+    }
+}
