@@ -22,6 +22,8 @@ mod parts;
 mod path;
 mod relations;
 mod store;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use error::ManifestError;
