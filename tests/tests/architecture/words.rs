@@ -12,7 +12,7 @@ const UNFINISHED: [(&str, &str); 9] = [
     ("for ", "now"),
     ("place", "holder"),
     ("not yet ", "implemented"),
-    ("simpli", "fied"),
+    ("simpl", "ified"),
 ];
 
 /// Places of one machine or one workplace.
@@ -39,7 +39,11 @@ fn nothing_says_that_it_is_unfinished_or_where_it_was_made() {
             for (first, second) in UNFINISHED.iter().chain(&PLACES) {
                 let word = format!("{first}{second}");
                 // Capitals inside a longer word, such as a template of mktemp, say nothing.
-                let found = if word.chars().all(char::is_uppercase) { mentions(line, &word) } else { line.contains(&word) };
+                let found = if word.chars().all(char::is_uppercase) {
+                    mentions(line, &word)
+                } else {
+                    line.contains(&word)
+                };
                 if found {
                     wrong.push(format!("{path}:{}: {word}", number + 1));
                 }
