@@ -128,8 +128,8 @@ pub fn finish(outcome: anyhow::Result<Exit>, json: bool, caller: Caller) -> Exit
     let (message, hint) = (message(&error), hint(&error));
     if json {
         result(&serde_json::json!({ "error": message, "hint": hint }).to_string());
-    } else if caller == Caller::ArchiveCommand {
-        // PostgreSQL logs what archive_command prints, and one line is one log entry.
+    } else if caller != Caller::Person {
+        // PostgreSQL logs what its commands print, and one line is one log entry.
         match hint {
             Some(hint) => line(&format!("error: {message} (hint: {})", hint.replace('\n', " "))),
             None => line(&format!("error: {message}")),
