@@ -182,3 +182,7 @@ pub fn is_strict_prefix(
         && len > 0
         && shorter.get(..len).is_some_and(|prefix| longer.get(..len) == Some(prefix))
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

@@ -316,3 +316,7 @@ pub fn join(left: &SegmentIndex, right: &SegmentIndex) -> Result<Seam, Hole> {
     chain.push(left)?;
     chain.push(right)
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

@@ -411,3 +411,7 @@ fn after(base: Lsn, units: u64, end: Lsn) -> Result<Lsn, IndexError> {
         _ => damaged("a position in it lies outside its segment"),
     }
 }
+
+#[cfg(test)]
+#[path = "encoding_tests.rs"]
+mod tests;

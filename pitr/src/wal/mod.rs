@@ -10,6 +10,8 @@ pub mod fragments;
 pub mod page;
 pub mod reader;
 pub mod record;
+#[cfg(test)]
+pub(crate) mod synthetic;
 pub mod version;
 pub mod xact;
 pub mod xlog;
