@@ -20,3 +20,5 @@ pub use windows::{ReachableWindow, windows};
 
 #[cfg(test)]
 mod resolve_tests;
+#[cfg(test)]
+mod load_tests;
