@@ -158,3 +158,6 @@ pub async fn read(
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -611,3 +611,6 @@ async fn read_bounded(
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

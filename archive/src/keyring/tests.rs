@@ -157,7 +157,10 @@ fn a_changed_document_is_refused() {
         changed[at] ^= 1;
         let wrapped = wrap::encrypt(&changed, &recipients).unwrap();
         let error = Keyring::unwrap(&wrapped, &unlock).unwrap_err();
-        assert!(matches!(error, KeyringError::Mac { .. } | KeyringError::Malformed { .. }), "byte {at}: {error}");
+        assert!(
+            matches!(error, KeyringError::Mac { .. } | KeyringError::Malformed { .. }),
+            "byte {at}: {error}"
+        );
     }
 }
 

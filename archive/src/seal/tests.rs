@@ -43,9 +43,11 @@ fn sealed_frames(keys: &Keyring, path: &str, kind: ObjectKind, frames: &[&[u8]])
 fn every_codec_and_length_comes_back() {
     let keys = keyring();
     for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
-        for len in [0, 1, 100, 65_534, 65_535, 65_536, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 3 << 20] {
+        for len in [0, 1, 100, 65_534, 65_535, 65_536, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 3 << 20]
+        {
             let plain = content(len);
-            let extra = HeaderExtra { valid_len: Some(len as u64 / 2), attachment: Some(b"index"), digest: None };
+            let extra =
+                HeaderExtra { valid_len: Some(len as u64 / 2), attachment: Some(b"index"), digest: None };
             let sealed = seal(&keys, &name(ObjectKind::Segment, PATH), codec, &plain, extra).unwrap();
             let opened = open(&keys, &name(ObjectKind::Segment, PATH), &sealed).unwrap();
             assert!(opened.plain == plain, "{codec} {len}");
@@ -71,7 +73,8 @@ fn what_does_not_compress_is_stored_as_it_is() {
     for codec in [Codec::Lz4, Codec::Zstd] {
         let (sealed, places) = {
             let mut writer =
-                FrameWriter::begin(&keys, &name(ObjectKind::Pack, "packs/x/000000"), codec, Vec::new()).unwrap();
+                FrameWriter::begin(&keys, &name(ObjectKind::Pack, "packs/x/000000"), codec, Vec::new())
+                    .unwrap();
             let place = writer.append(&noise).unwrap();
             (writer.finish().unwrap(), place)
         };
@@ -88,7 +91,8 @@ fn a_frame_opens_alone_with_nothing_but_the_header() {
     let raw: Vec<Vec<u8>> = (0..5).map(|n| content(1000 * (n + 1))).collect();
     let refs: Vec<&[u8]> = raw.iter().map(Vec::as_slice).collect();
     let (sealed, places) = sealed_frames(&keys, "packs/x/000000", ObjectKind::Pack, &refs);
-    let reader = FrameReader::new(&keys, &name(ObjectKind::Pack, "packs/x/000000"), &sealed[..HEADER_LEN]).unwrap();
+    let reader =
+        FrameReader::new(&keys, &name(ObjectKind::Pack, "packs/x/000000"), &sealed[..HEADER_LEN]).unwrap();
     let mut out = Vec::new();
     for place in places.iter().rev() {
         let begin = place.offset as usize;
@@ -193,7 +197,10 @@ fn replaying_under_another_path_fails() {
     let extra = HeaderExtra { attachment: Some(b"index"), ..HeaderExtra::default() };
     let sealed = seal(&keys, &name(ObjectKind::Segment, PATH), Codec::Lz4, b"content", extra).unwrap();
     let other = name(ObjectKind::Segment, "wal/00000001/00000000/000000010000000000000002");
-    assert!(matches!(open(&keys, &other, &sealed).unwrap_err(), SealError::Frame { check: FrameCheck::Tag, .. }));
+    assert!(matches!(
+        open(&keys, &other, &sealed).unwrap_err(),
+        SealError::Frame { check: FrameCheck::Tag, .. }
+    ));
     assert!(matches!(
         open_attachment(&keys, &other, &sealed).unwrap_err(),
         SealError::Frame { frame: FrameRef::Attachment, check: FrameCheck::Tag, .. }
@@ -216,9 +223,13 @@ fn replaying_as_another_kind_fails() {
 fn replaying_in_another_lineage_fails() {
     let keys = keyring();
     let sealed =
-        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default()).unwrap();
+        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default())
+            .unwrap();
     let other = ObjectName { lineage: LineageId::from_bytes([2; 16]), ..name(ObjectKind::Segment, PATH) };
-    assert!(matches!(open(&keys, &other, &sealed).unwrap_err(), SealError::Frame { check: FrameCheck::Tag, .. }));
+    assert!(matches!(
+        open(&keys, &other, &sealed).unwrap_err(),
+        SealError::Frame { check: FrameCheck::Tag, .. }
+    ));
 }
 
 /// I6: the header is not believed before its MAC, and another cluster's MAC is not ours.
@@ -226,7 +237,8 @@ fn replaying_in_another_lineage_fails() {
 fn a_header_needs_its_mac() {
     let keys = keyring();
     let sealed =
-        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default()).unwrap();
+        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default())
+            .unwrap();
     let header = read_header(&keys, PATH, &sealed).unwrap();
     assert_eq!((header.kind, header.plain_len, header.len), (ObjectKind::Segment, Some(7), HEADER_LEN));
     for at in 12..HEADER_LEN {
@@ -235,7 +247,10 @@ fn a_header_needs_its_mac() {
         assert!(read_header(&keys, PATH, &changed).is_err(), "byte {at}");
     }
     let stranger = keyring();
-    assert_eq!(read_header(&stranger, PATH, &sealed).unwrap_err(), SealError::HeaderMac { object: PATH.into() });
+    assert_eq!(
+        read_header(&stranger, PATH, &sealed).unwrap_err(),
+        SealError::HeaderMac { object: PATH.into() }
+    );
     assert!(open(&stranger, &name(ObjectKind::Segment, PATH), &sealed).is_err());
 }
 
@@ -244,7 +259,8 @@ fn a_header_needs_its_mac() {
 fn a_short_header_says_what_it_needs() {
     let keys = keyring();
     let sealed =
-        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default()).unwrap();
+        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default())
+            .unwrap();
     for have in [0, 5, 8, 11, 100, HEADER_LEN - 1] {
         match read_header(&keys, PATH, &sealed[..have]).unwrap_err() {
             SealError::TooShort { needed, .. } => assert_eq!(needed, HEADER_LEN as u64),
@@ -260,7 +276,8 @@ fn a_short_header_says_what_it_needs() {
 fn what_comes_from_the_future_is_named() {
     let keys = keyring();
     let sealed =
-        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default()).unwrap();
+        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default())
+            .unwrap();
     let with = |at: usize, value: u8| {
         let mut changed = sealed[..HEADER_LEN].to_vec();
         changed[at] = value;
@@ -280,7 +297,8 @@ fn what_comes_from_the_future_is_named() {
 fn an_extension_is_passed_over() {
     let keys = keyring();
     let sealed =
-        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default()).unwrap();
+        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, b"content", HeaderExtra::default())
+            .unwrap();
     let mut longer = sealed[..HEADER_LEN - 32].to_vec();
     let len = (HEADER_LEN + 6) as u16;
     longer[10..12].copy_from_slice(&len.to_le_bytes());
@@ -297,8 +315,9 @@ fn rotation_keeps_old_objects_readable() {
     let (unlock, _) = Unlock::generate(Timestamp::UNIX_EPOCH);
     let recipients: Recipients = unlock.recipients().unwrap();
     let old = Keyring::generate(ClusterId::from_bytes([7; 16]), &recipients, Timestamp::UNIX_EPOCH).unwrap();
-    let new =
-        old.next_generation(&[KeyClass::Content, KeyClass::Metadata], &recipients, Timestamp::UNIX_EPOCH).unwrap();
+    let new = old
+        .next_generation(&[KeyClass::Content, KeyClass::Metadata], &recipients, Timestamp::UNIX_EPOCH)
+        .unwrap();
     let object = name(ObjectKind::Segment, PATH);
     let extra = HeaderExtra { attachment: Some(b"index"), ..HeaderExtra::default() };
     let before = seal(&old, &object, Codec::Lz4, b"content", extra).unwrap();
@@ -308,7 +327,10 @@ fn rotation_keeps_old_objects_readable() {
     assert_ne!(before.header.data_key, after.header.data_key);
     assert_eq!(before.plain, after.plain);
     let sealed = seal(&new, &object, Codec::Lz4, b"content", extra).unwrap();
-    assert!(matches!(open(&old, &object, &sealed).unwrap_err(), SealError::UnknownKey { class: "content", .. }));
+    assert!(matches!(
+        open(&old, &object, &sealed).unwrap_err(),
+        SealError::UnknownKey { class: "content", .. }
+    ));
 }
 
 /// Rot is found without a key, frame by frame.
@@ -316,7 +338,8 @@ fn rotation_keeps_old_objects_readable() {
 fn a_scrub_finds_rot() {
     let keys = keyring();
     let extra = HeaderExtra { attachment: Some(&[5; 100]), ..HeaderExtra::default() };
-    let sealed = seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, &content(3 << 20), extra).unwrap();
+    let sealed =
+        seal(&keys, &name(ObjectKind::Segment, PATH), Codec::None, &content(3 << 20), extra).unwrap();
     assert_eq!(scrub(PATH, &sealed).unwrap().frames, 3);
     for at in (HEADER_LEN..sealed.len()).step_by(9973) {
         let mut rotten = sealed.clone();
@@ -336,7 +359,10 @@ fn a_frame_is_bounded() {
         FrameWriter::begin(&keys, &name(ObjectKind::Pack, "p"), Codec::None, Vec::new()).unwrap();
     assert!(matches!(writer.append(&vec![0; MAX_FRAME_BYTES + 1]), Err(SealError::TooLarge { .. })));
     writer.append(&vec![0; MAX_FRAME_BYTES]).unwrap();
-    assert_eq!(open(&keys, &name(ObjectKind::Pack, "p"), &writer.finish().unwrap().bytes).unwrap().plain.len(), MAX_FRAME_BYTES);
+    assert_eq!(
+        open(&keys, &name(ObjectKind::Pack, "p"), &writer.finish().unwrap().bytes).unwrap().plain.len(),
+        MAX_FRAME_BYTES
+    );
 }
 
 proptest! {

@@ -130,7 +130,12 @@ impl MemoryStore {
     }
 
     /// Checks the path, counts, waits, and says what is to happen.
-    async fn enter(&self, operation: Operation, name: &'static str, path: &str) -> Result<Option<StoreError>, StoreError> {
+    async fn enter(
+        &self,
+        operation: Operation,
+        name: &'static str,
+        path: &str,
+    ) -> Result<Option<StoreError>, StoreError> {
         let gate = {
             let mut state = self.state();
             *state.counts.entry(operation).or_default() += 1;
@@ -141,7 +146,8 @@ impl MemoryStore {
         }
         tokio::task::yield_now().await;
         let mut state = self.state();
-        let matching = state.faults.iter().position(|(kind, part, ..)| *kind == operation && path.contains(part));
+        let matching =
+            state.faults.iter().position(|(kind, part, ..)| *kind == operation && path.contains(part));
         let Some(at) = matching else { return Ok(None) };
         let fault = match state.faults.get(at) {
             Some((.., fault, true)) => *fault,
@@ -243,10 +249,11 @@ impl Store for MemoryStore {
     async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
         path::check(path)?;
         let lost = self.enter(Operation::Head, "head", path).await?;
-        let info = self.state().objects.get(path).map(|(bytes, modified)| ObjectInfo {
-            size: bytes.len() as u64,
-            modified: *modified,
-        });
+        let info = self
+            .state()
+            .objects
+            .get(path)
+            .map(|(bytes, modified)| ObjectInfo { size: bytes.len() as u64, modified: *modified });
         self.leave(info, lost).await
     }
 
