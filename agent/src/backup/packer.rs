@@ -134,23 +134,23 @@ impl Uploads {
     pub async fn run(mut self) -> Result<Stored, BackupError> {
         let mut stored = Stored::default();
         let mut running = JoinSet::new();
-        loop {
+        let mut more = true;
+        while more || !running.is_empty() {
             tokio::select! {
-                biased;
-                Some(ended) = running.join_next() => {
+                Some(ended) = running.join_next(), if !running.is_empty() => {
                     let bytes: u64 = ended.map_err(|error| BackupError::Thread(error.to_string()))??;
                     stored.packs += 1;
                     stored.bytes += bytes;
                 }
-                pack = self.full.recv() => match pack {
+                pack = self.full.recv(), if more => match pack {
                     Some(pack) => {
                         running.spawn(upload(self.lineage.clone(), pack, self.pool.clone()));
                     }
-                    None if running.is_empty() => return Ok(stored),
-                    None => {}
+                    None => more = false,
                 },
             }
         }
+        Ok(stored)
     }
 }
 

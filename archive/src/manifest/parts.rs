@@ -9,7 +9,7 @@ use crate::seal::{Codec, ObjectKind};
 use crate::store::Created;
 
 /// A part is cut when its lines have reached this many bytes.
-pub(super) const PART_BYTES: usize = 4 << 20;
+pub(super) const PART_BYTES: usize = 1 << 20;
 
 /// The most bytes of lines a reader takes for one part.
 const MAX_PART_BYTES: u64 = 64 << 20;

@@ -160,7 +160,7 @@ async fn a_long_list_is_many_parts_and_none_is_long() {
     let parts = write(&lineage, &entries).await.unwrap();
     assert!(parts.len() > 2);
     for (number, part) in parts.iter().enumerate() {
-        assert!(part.length < 5 << 20, "{}", part.length);
+        assert!(part.length < 2 << 20, "{}", part.length);
         assert_eq!(part.path, format!("backups/{}/files.{number:04}.{}", backup(), part.digest.short()));
     }
     assert!(read(&lineage, parts).await.unwrap() == entries);
