@@ -70,6 +70,8 @@ impl Owner {
             .args(std::env::args_os().skip(1))
             .uid(self.uid)
             .gid(self.gid)
+            // Root's home is not theirs; without the variable the account's own is looked up.
+            .env_remove("HOME")
             .exec();
         report::failed(
             format!(

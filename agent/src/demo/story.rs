@@ -79,7 +79,7 @@ async fn steps(sandbox: &Sandbox, narrator: &mut Narrator) -> anyhow::Result<Val
     narrator.step(&format!("{SESSIONS} sessions are at work: {} transfers committed", load.committed()));
 
     let backup_begun = Instant::now();
-    sandbox.highwater(&["backup"]).await?;
+    sandbox.highwater(&["backup", "--fast-checkpoint"]).await?;
     let backup = backup_begun.elapsed();
     let size = database_bytes(&session).await?;
     narrator.step(&format!("highwater backup: {} under that load", indicatif::HumanBytes(size)));

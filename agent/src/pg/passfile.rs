@@ -2,6 +2,7 @@
 //! (`passwordFromFile` in `interfaces/libpq/fe-connect.c`). A socket directory is looked up as `localhost` where it is the
 //! default one, and by its path otherwise.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,13 +32,16 @@ pub fn default_path() -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// A file that others may read (libpq ignores it with a warning; we say it), or one that cannot be read.
+/// A file that others may read (libpq ignores it with a warning; we say it), or one that cannot be read. One that is not ours to
+/// look at counts as absent, as for libpq.
 pub fn look_up(path: &Path, login: &Login<'_>) -> Result<Option<String>, PgError> {
     let unreadable = |source| PgError::Unreadable { path: path.to_path_buf(), source };
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata,
         Ok(_) => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            return Ok(None);
+        }
         Err(error) => return Err(unreadable(error)),
     };
     if metadata.mode() & 0o077 != 0 {

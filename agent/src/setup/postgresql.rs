@@ -42,7 +42,13 @@ pub fn judge_archive_command(command: &str, config: &Config) -> Result<(), Comma
         return Err(CommandFault::Empty);
     }
     let words = shell_words(command);
-    let ours = |word: &String| Path::new(word).file_name().is_some_and(|name| name == "highwater");
+    let called = std::env::current_exe().ok();
+    let ours = |word: &String| {
+        let name = Path::new(word).file_name();
+        name.is_some_and(|name| {
+            name == "highwater" || called.as_deref().and_then(Path::file_name) == Some(name)
+        })
+    };
     let pushes = words.iter().any(|word| word == "archive-push") && words.iter().any(|word| word == "%p");
     if !words.iter().any(ours) || !pushes {
         return Err(CommandFault::NotOurs);
