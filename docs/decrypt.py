@@ -303,7 +303,7 @@ def wal_path(name):
     """Where a WAL file lies, and the kinds of object it may be."""
     if re.fullmatch(r"[0-9A-F]{8}\.history", name):
         return f"wal/{name}", (SMALL,)
-    match = re.fullmatch(SEGMENT_NAME.pattern + r"(\.partial|\.[0-9A-F]{8}\.backup)?", name)
+    match = re.fullmatch(SEGMENT_NAME.pattern + r"(\.partial|\.variant\.[0-9a-f]{32}|\.[0-9A-F]{8}\.backup)?", name)
     if not match:
         raise Absent(f"{name}: not the name of a WAL file")
     kinds = (SMALL,) if name.endswith(".backup") else (SEGMENT, COMMIT)
@@ -446,6 +446,7 @@ def files(cluster, arguments):
     # Last, as a data directory without it does not start.
     control = manifest["control"]
     write_file(inside(root, "global/pg_control"), 8192, control["mode"], None, [base64.b64decode(control["bytes"])])
+    os.chmod(root, manifest["data_directory_mode"])
     print(f"wrote {root}")
     if outside.exists():
         print(f"configuration from outside the data directory is below {outside}")
