@@ -100,7 +100,10 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             if cause.is::<ConfigError>() {
                 return Some(Exit::Usage);
             }
-            if matches!(cause.downcast_ref::<BackupError>(), Some(BackupError::Refused { .. })) {
+            if cause.is::<Incomplete>() {
+                return Some(Exit::Failed);
+            }
+            if cause.downcast_ref::<BackupError>().is_some_and(BackupError::is_refusal) {
                 return Some(Exit::Refused);
             }
             cause.downcast_ref::<Problem>().map(|problem| problem.exit)

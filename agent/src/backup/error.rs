@@ -147,6 +147,11 @@ impl BackupError {
         }
     }
 
+    /// Whether it was said before anything was written, unless it is the source of an `Incomplete`.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, BackupError::Refused { .. } | BackupError::LeavesDataDirectory { .. })
+    }
+
     /// An I/O error on `path`.
     pub fn unreadable(path: impl Into<PathBuf>, source: io::Error) -> BackupError {
         BackupError::Unreadable { path: path.into(), source }

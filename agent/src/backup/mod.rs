@@ -118,12 +118,21 @@ pub async fn run(
     options: &Options,
     clock: &dyn Clock,
 ) -> anyhow::Result<Manifest> {
-    let ready = Ready::new(config, destination).await?;
-    let archived = Archived {
-        lineage: destination.lineage,
-        session: &ready.session,
-        deadline: options.archive_deadline,
-    };
+    let session = Session::connect(config).await?;
+    let result = with_session(config, destination, options, clock, &session).await;
+    session.close().await;
+    result
+}
+
+async fn with_session(
+    config: &Config,
+    destination: &Destination<'_>,
+    options: &Options,
+    clock: &dyn Clock,
+    session: &Session,
+) -> anyhow::Result<Manifest> {
+    let ready = Ready::new(config, destination, session).await?;
+    let archived = Archived { lineage: destination.lineage, session, deadline: options.archive_deadline };
     let proof = archived.prove().await?;
     tracing::info!("archiving works: {proof} is in the repository");
     let mut nonce = [0; 4];
@@ -132,16 +141,13 @@ pub async fn run(
     let backup = BackupId::new(started_at, nonce);
     let attempt =
         Attempt { config, destination, options, clock, ready: &ready, archived, backup, started_at };
-    let result = attempt.run().await;
-    let backup = attempt.backup;
-    ready.session.close().await;
-    result.map_err(|source| Incomplete { backup, source }.into())
+    attempt.run().await.map_err(|source| Incomplete { backup: attempt.backup, source }.into())
 }
 
 /// What was looked at and found good.
-struct Ready {
+struct Ready<'a> {
     data_dir: PathBuf,
-    session: Session,
+    session: &'a Session,
     settings: Settings,
     facts: Facts,
     control: ControlRead,
@@ -150,17 +156,20 @@ struct Ready {
     survey: Survey,
 }
 
-impl Ready {
-    async fn new(config: &Config, destination: &Destination<'_>) -> anyhow::Result<Ready> {
+impl<'a> Ready<'a> {
+    async fn new(
+        config: &Config,
+        destination: &Destination<'_>,
+        session: &'a Session,
+    ) -> anyhow::Result<Ready<'a>> {
         let data_dir = config.data_dir()?.to_path_buf();
-        let session = Session::connect(config).await?;
         let settings = session.settings().await?;
         destination.lineage.require_open().await?;
-        checks::server(&settings, &session, destination.lineage)?;
+        checks::server(&settings, session, destination.lineage)?;
         let control = control::read(&data_dir)?;
         let extent_bytes = destination.lineage.repository().info().extent_bytes;
         checks::data_directory(&data_dir, &control.control, &settings, extent_bytes)?;
-        let facts = Facts::read(&session).await?;
+        let facts = Facts::read(session).await?;
         let outside = outside::find(&data_dir, &facts.whereabouts)?;
         let rules = Rules {
             data_dir: data_dir.clone(),
@@ -180,7 +189,7 @@ struct Attempt<'a> {
     destination: &'a Destination<'a>,
     options: &'a Options,
     clock: &'a dyn Clock,
-    ready: &'a Ready,
+    ready: &'a Ready<'a>,
     archived: Archived<'a>,
     backup: BackupId,
     started_at: jiff::Timestamp,
@@ -259,7 +268,7 @@ impl Attempt<'_> {
             pages,
         };
         let progress = Progress::start("backup", ready.survey.bytes, self.options.quiet);
-        let examined = relations::examine(self.config, &ready.session, lineage, &self.backup);
+        let examined = relations::examine(self.config, ready.session, lineage, &self.backup);
         let (copied, (databases, relation_map)) = tokio::try_join!(pipeline::run(copy, &progress), examined)?;
         progress.finish();
         Ok(Contents { copied, databases, relation_map })
@@ -323,7 +332,7 @@ impl Attempt<'_> {
             control: control.into_copy(&ready.data_dir)?,
             backup_label: stopped.label,
             tablespace_map: stopped.tablespace_map,
-            tablespaces: facts::tablespaces(&ready.session, &totals).await?,
+            tablespaces: facts::tablespaces(ready.session, &totals).await?,
             databases,
             data_directory: text_of(&ready.data_dir),
             data_directory_mode,

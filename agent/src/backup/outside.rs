@@ -66,6 +66,7 @@ pub fn find(data_dir: &Path, whereabouts: &Whereabouts) -> Result<Outside, Backu
     search.follow(Path::new(&whereabouts.config_file), OutsideRole::Config, Form::Settings, 0)?;
     search.follow(Path::new(&whereabouts.hba_file), OutsideRole::Hba, Form::Access, 0)?;
     search.follow(Path::new(&whereabouts.ident_file), OutsideRole::Ident, Form::Access, 0)?;
+    search.add(&data_dir.join("postgresql.auto.conf"), OutsideRole::Include);
     for path in &whereabouts.also_read {
         search.add(Path::new(path), OutsideRole::Include);
     }

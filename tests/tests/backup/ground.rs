@@ -1,0 +1,118 @@
+//! What every test here stands on: a server that archives into a local repository, and two ways to look at files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use highwater_tests::{Cluster, ClusterBuilder, Highwater, Scratch};
+
+/// A cluster that is initialised and archives, and the configuration it archives with.
+pub struct Ground {
+    pub cluster: Cluster,
+    pub highwater: Highwater,
+    repository: PathBuf,
+}
+
+impl Ground {
+    /// Makes the cluster and starts it.
+    pub fn start(scratch: &Scratch, builder: ClusterBuilder<'_>) -> Ground {
+        let ground = Ground::prepare(scratch, builder);
+        ground.cluster.start();
+        ground
+    }
+
+    /// Makes the cluster and leaves it stopped.
+    pub fn prepare(scratch: &Scratch, builder: ClusterBuilder<'_>) -> Ground {
+        let cluster = builder.create();
+        let highwater = Highwater::new(scratch, "main", &cluster).local_repository("repo");
+        highwater.ok(&["init"]);
+        cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);
+        Ground { cluster, highwater, repository: scratch.join("repo") }
+    }
+
+    /// Runs a backup that must succeed, and gives what it said.
+    pub fn backup(&self, arguments: &[&str]) -> serde_json::Value {
+        let arguments: Vec<&str> = ["backup", "--fast-checkpoint"].iter().chain(arguments).copied().collect();
+        let said = self.highwater.json(&arguments);
+        said["backups"][0].clone()
+    }
+
+    /// The objects of the repository whose path contains `part`, with their sizes.
+    pub fn objects(&self, part: &str) -> BTreeMap<String, u64> {
+        let mut objects = files(&self.repository);
+        objects.retain(|path, _| path.contains(part));
+        objects.into_iter().map(|(path, file)| (path, file.metadata().unwrap().len())).collect()
+    }
+
+    /// Restores into a directory of this name.
+    pub fn restore(&self, scratch: &Scratch, name: &str, arguments: &[&str]) -> PathBuf {
+        let target = scratch.join(name);
+        let target_text = target.to_str().unwrap();
+        let arguments: Vec<&str> =
+            ["restore", "--target-dir", target_text].iter().chain(arguments).copied().collect();
+        self.highwater.ok(&arguments);
+        target
+    }
+}
+
+/// All regular files below a directory, by their path below it; links to directories are followed.
+pub fn files(directory: &Path) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(&at).unwrap_or_else(|error| panic!("{}: {error}", at.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.is_file() {
+                found.insert(path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned(), path);
+            }
+        }
+    }
+    found
+}
+
+/// Holds a restored directory against the original, byte for byte. What may differ is named here, and nothing else.
+pub fn assert_same_files(original: &Path, restored: &Path, unlogged: &[String]) {
+    let emptied = [
+        "pg_wal/",
+        "pg_replslot/",
+        "pg_dynshmem/",
+        "pg_notify/",
+        "pg_serial/",
+        "pg_snapshots/",
+        "pg_stat_tmp/",
+        "pg_subtrans/",
+    ];
+    // Left out by a backup, or written by a restore.
+    let apart = [
+        "postmaster.pid",
+        "postmaster.opts",
+        "backup_label",
+        "tablespace_map",
+        "recovery.signal",
+        "standby.signal",
+    ];
+    let differs = |path: &str| {
+        emptied.iter().any(|directory| path.starts_with(directory))
+            || apart.contains(&path)
+            || path.starts_with("highwater/")
+            || path.contains("pg_internal.init")
+            || path.contains("pgsql_tmp")
+            // The checkpoint in it is made invalid; a restore appends its settings to the other.
+            || path == "global/pg_control"
+            || path == "postgresql.auto.conf"
+            || unlogged.iter().any(|main| path == main)
+    };
+    let list = |directory: &Path| {
+        let mut files = files(directory);
+        files.retain(|path, _| !differs(path));
+        files
+    };
+    let (original, restored) = (list(original), list(restored));
+    assert_eq!(original.keys().collect::<Vec<_>>(), restored.keys().collect::<Vec<_>>());
+    assert!(original.len() > 900, "{} files", original.len());
+    for (path, original) in original {
+        let same = std::fs::read(original).unwrap() == std::fs::read(&restored[&path]).unwrap();
+        assert!(same, "{path} differs");
+    }
+}
