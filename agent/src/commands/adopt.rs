@@ -1,14 +1,267 @@
-//! `highwater adopt`.
+//! `highwater adopt`: a restored copy becomes the cluster.
+//!
+//! A copy is kept from archiving until this has decided where its WAL may go (I1): on with the lineage it came from, or into a
+//! new one beside it. Then the host state is written, the timeline claimed and its history archived (PostgreSQL wrote it while
+//! archiving was off), and the settings that kept the copy apart are taken out.
 
+use anyhow::Context as _;
+use highwater_archive::lineage::{Lineage, LineageRecord};
+use highwater_archive::names::{LineageId, WriterId};
+use highwater_archive::wal::{claim_timeline, list_segments, list_timelines, put_small, read_claim};
+use highwater_pitr::lsn::Lsn;
+use serde_json::json;
+
+use crate::config::Config;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::host_state::HostState;
+use crate::pg::data_dir;
 use crate::report;
+use crate::repositories::OpenRepository;
+use crate::setup::adoption::{Evidence, Position, Wish, decide};
+use crate::setup::copy::{self, Promoted};
+use crate::setup::lineage::{self, Identity};
+use crate::setup::postgresql::settings_lines;
+use crate::setup::repository;
 
-/// The arguments.
+/// What the copy is to become.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Open a new lineage, whoever else writes the old one, which stays restorable
+    #[arg(long, conflicts_with = "continue_lineage")]
+    pub new_lineage: bool,
+    /// Go on with the old lineage, because the server that wrote it is gone for good (needs --yes)
+    #[arg(long)]
+    pub continue_lineage: bool,
+    /// The lineage the copy came from, where that cannot be told
+    #[arg(long, value_name = "ID")]
+    pub lineage: Option<LineageId>,
+    /// Do not ask back
+    #[arg(long)]
+    pub yes: bool,
+}
 
-/// Runs it.
-pub async fn run(_context: &Context, _args: Args) -> anyhow::Result<Exit> {
-    Err(report::failed("not available", "this build lacks it"))
+/// What was decided.
+struct Adopted {
+    state: HostState,
+    is_new: bool,
+    was_isolated: bool,
+}
+
+/// Decides, writes the host state, and says how to switch archiving on.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let config = context.config()?;
+    let data_dir = config.data_dir()?;
+    if args.continue_lineage && !args.yes {
+        return Err(report::refused(
+            "to go on with the lineage is safe only if no other server will ever write it again",
+            "if the server that wrote it is gone for good, run again with --yes; else use --new-lineage",
+        ));
+    }
+    let control = data_dir::read_control(data_dir)?;
+    let major = data_dir::major(data_dir, &control)?;
+    let promoted = copy::promoted(data_dir, &control)?;
+    let identity = Identity { control, major };
+    let state = HostState::read(data_dir)?;
+
+    let mut repositories = Vec::new();
+    for one in &config.repositories {
+        repositories.push(repository::prepare(one, &config.cluster, &*context.clock).await?.repository);
+    }
+    let origin = origin(&repositories, &identity, state.as_ref(), config, &args).await?;
+    let (record, writer, is_new) = match origin {
+        Some(origin) if !args.new_lineage => {
+            let writer = continued(&repositories, &origin, &promoted, state.as_ref(), &args).await?;
+            (origin, writer, false)
+        }
+        parent => (successor(&identity, parent, &promoted, context)?, WriterId::random()?, true),
+    };
+    lineage::write(&repositories, &record).await?;
+    let state = lineage::host_state(&repositories, &record, writer);
+    claim(&repositories, &state, &promoted).await?;
+    state.write(data_dir)?;
+    let was_isolated = copy::end_isolation(data_dir)?;
+    say(context, config, &Adopted { state, is_new, was_isolated })?;
+    Ok(Exit::Done)
+}
+
+/// The lineage that the copy came from: named, in the plan of its restore, on the host, or the only one of this cluster.
+async fn origin(
+    repositories: &[OpenRepository],
+    identity: &Identity,
+    state: Option<&HostState>,
+    config: &Config,
+    args: &Args,
+) -> anyhow::Result<Option<LineageRecord>> {
+    let lineages = lineage::all_lineages(repositories).await?;
+    let ours = identity.control.system_identifier;
+    let named = match args.lineage {
+        Some(id) => Some(id),
+        None => copy::origin(config.data_dir()?)?.or(state.map(|state| state.lineage)),
+    };
+    if let Some(id) = named {
+        let found =
+            lineages.iter().find(|lineage| lineage.id() == id).map(|lineage| lineage.record().clone());
+        return match found {
+            Some(record) if record.system_identifier == ours => Ok(Some(record)),
+            // After pg_upgrade the old lineage is the parent's, and of another system identifier.
+            Some(_) | None if args.new_lineage => Ok(None),
+            Some(record) => Err(report::refused(
+                format!(
+                    "lineage {id} is of system identifier {}, and this data directory is {ours}",
+                    record.system_identifier
+                ),
+                "after pg_upgrade or a new initdb, run: highwater adopt --new-lineage",
+            )),
+            None => Err(report::refused(
+                format!("the copy came from lineage {id}, which no configured repository holds"),
+                "configure the repository it was restored from, or open a new lineage with --new-lineage",
+            )),
+        };
+    }
+    let mut same: Vec<LineageRecord> = Vec::new();
+    for lineage in lineages.iter().filter(|lineage| lineage.record().system_identifier == ours) {
+        if !same.iter().any(|known| known.lineage == lineage.id()) && !lineage.is_closed().await? {
+            same.push(lineage.record().clone());
+        }
+    }
+    match same.as_slice() {
+        [] if args.new_lineage => Ok(None),
+        [] => Err(report::refused(
+            format!("no lineage of system identifier {ours} is open in any configured repository"),
+            "open one with: highwater adopt --new-lineage",
+        )),
+        [only] => Ok(Some(only.clone())),
+        several => {
+            let ids: Vec<String> = several.iter().map(|record| record.lineage.to_string()).collect();
+            Err(report::usage_error(
+                format!("several lineages have this system identifier: {}", ids.join(", ")),
+                "name the one this copy came from with --lineage ID",
+            ))
+        }
+    }
+}
+
+/// Decides whether the copy may go on, and as which writer.
+async fn continued(
+    repositories: &[OpenRepository],
+    origin: &LineageRecord,
+    promoted: &Promoted,
+    state: Option<&HostState>,
+    args: &Args,
+) -> anyhow::Result<WriterId> {
+    let mut evidence = Vec::new();
+    for repository in repositories {
+        match repository.cluster.lineage(origin.lineage).await {
+            Ok(lineage) => evidence.push(look(&lineage, promoted.position).await?),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error).with_context(|| format!("repository {}", repository.name)),
+        }
+    }
+    let own = state.filter(|state| state.lineage == origin.lineage).map(|state| state.writer);
+    let wish = if args.continue_lineage { Wish::Continue } else { Wish::Decide };
+    let writer = decide(promoted.position, &evidence, wish, own).map_err(|obstacle| {
+        report::refused(
+            format!("this copy may not go on with lineage {}: {obstacle}", origin.lineage),
+            "open a new lineage with --new-lineage (the old one stays restorable); or, if the server that wrote it is gone \
+             for good, take it over with --continue-lineage --yes",
+        )
+    })?;
+    Ok(match writer {
+        Some(writer) => writer,
+        None => WriterId::random()?,
+    })
+}
+
+/// What a repository holds that tells whether anyone else has gone on.
+async fn look(lineage: &Lineage, position: Position) -> anyhow::Result<Evidence> {
+    let mut evidence = Evidence { closed: lineage.is_closed().await?, ..Evidence::default() };
+    evidence.claimed_by = read_claim(lineage, position.timeline).await?.map(|claim| claim.writer);
+    for timeline in list_timelines(lineage).await? {
+        if timeline > position.timeline {
+            evidence.later_timelines.push(timeline);
+        }
+    }
+    if let Some((parent, fork)) = position.fork {
+        let size = lineage.record().wal_segment_bytes;
+        let segments = list_segments(lineage, parent).await?;
+        let last = segments.last().map(|stored| stored.segment);
+        evidence.beyond_fork = last.filter(|segment| segment.end(size) > fork);
+    }
+    Ok(evidence)
+}
+
+/// The record of a new lineage.
+fn successor(
+    identity: &Identity,
+    parent: Option<LineageRecord>,
+    promoted: &Promoted,
+    context: &Context,
+) -> anyhow::Result<LineageRecord> {
+    let record = lineage::begin(identity, LineageId::random()?, context.clock.now());
+    Ok(match parent {
+        None => LineageRecord { reason: "adopt".to_owned(), ..record },
+        Some(parent) => LineageRecord {
+            parent: Some(parent.lineage),
+            parent_timeline: promoted.position.fork.map(|(timeline, _)| timeline),
+            fork_lsn: promoted.position.fork.map(|(_, lsn)| lsn),
+            reason: "adopt".to_owned(),
+            ..record
+        },
+    })
+}
+
+/// Claims the timeline and archives its history, which PostgreSQL wrote while archiving was off.
+async fn claim(
+    repositories: &[OpenRepository],
+    state: &HostState,
+    promoted: &Promoted,
+) -> anyhow::Result<()> {
+    let Position { timeline, fork } = promoted.position;
+    let (parent, fork) = fork.unzip();
+    for repository in repositories {
+        let claim = async {
+            let lineage = repository.cluster.lineage(state.lineage).await?;
+            // Whoever takes a timeline over finds its claim as it was made.
+            if read_claim(&lineage, timeline).await?.is_none_or(|claim| claim.writer != state.writer) {
+                claim_timeline(&lineage, state.writer, timeline, parent, fork.unwrap_or(Lsn::INVALID))
+                    .await?;
+            }
+            if let Some((file, bytes)) = &promoted.history {
+                put_small(&lineage, *file, bytes).await?;
+            }
+            anyhow::Ok(())
+        };
+        claim.await.with_context(|| format!("repository {}", repository.name))?;
+    }
+    Ok(())
+}
+
+fn say(context: &Context, config: &Config, adopted: &Adopted) -> anyhow::Result<()> {
+    let Adopted { state, is_new, was_isolated } = adopted;
+    let lines = settings_lines(config, &std::env::current_exe()?);
+    let how = if *is_new { "opens the new lineage" } else { "goes on with lineage" };
+    let mut text =
+        format!("The data directory is cluster {} now and {how} {}.\n", state.cluster, state.lineage);
+    if *was_isolated {
+        text.push_str("The settings that kept the copy apart were taken out of postgresql.auto.conf.\n");
+    }
+    text.push_str("\nIn postgresql.conf:\n\n");
+    for line in &lines {
+        text.push_str(&format!("    {line}\n"));
+    }
+    let arguments = config.arguments();
+    text.push_str(&format!(
+        "\nThen restart the server, run: highwater {arguments} check\nand take a backup, since WAL was not archived until now: highwater {arguments} backup"
+    ));
+    let result = json!({
+        "version": 1,
+        "cluster": state.cluster,
+        "lineage": state.lineage.to_string(),
+        "new_lineage": is_new,
+        "isolation_ended": was_isolated,
+        "postgresql_conf": lines,
+    });
+    context.print(text, &result);
+    Ok(())
 }

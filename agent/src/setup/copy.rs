@@ -1,0 +1,132 @@
+//! What a restored copy knows about itself: where it forked, where it came from, and what keeps it apart from production.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use highwater_archive::durable;
+use highwater_archive::names::LineageId;
+use highwater_pitr::control::ControlFile;
+use highwater_pitr::segment::WalFile;
+use highwater_pitr::timeline::{TimelineHistory, TimelineId};
+use highwater_restore::plan_file::{PLAN_FILE, PlanFile};
+use highwater_restore::settings::{ISOLATION_BEGIN, ISOLATION_END, SIGNAL_FILES};
+
+use super::adoption::Position;
+use crate::report;
+
+/// The timeline of a promoted copy, with its history as PostgreSQL wrote it.
+pub struct Promoted {
+    /// Where it stands.
+    pub position: Position,
+    /// Its history file; none on a first timeline.
+    pub history: Option<(WalFile, Vec<u8>)>,
+}
+
+/// Where a data directory stands after its recovery.
+///
+/// # Errors
+///
+/// It has not been promoted yet, or its history cannot be read.
+pub fn promoted(data_dir: &Path, control: &ControlFile) -> anyhow::Result<Promoted> {
+    for name in SIGNAL_FILES {
+        if data_dir.join(name).exists() {
+            return Err(report::refused(
+                format!("{} is still in recovery: {name} is there", data_dir.display()),
+                "start it, let it reach its target, and promote it: SELECT pg_wal_replay_resume() or pg_promote()",
+            ));
+        }
+    }
+    // The checkpoint that brings the new timeline into pg_control may come minutes after the promotion.
+    let pg_wal = data_dir.join("pg_wal");
+    let newest = newest_history(&pg_wal)?.filter(|newest| *newest >= control.timeline);
+    let timeline = newest.unwrap_or(control.timeline);
+    let file = WalFile::History(timeline);
+    let path = pg_wal.join(file.to_string());
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Promoted { position: Position { timeline, fork: None }, history: None });
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let history =
+        TimelineHistory::parse(timeline, &bytes).with_context(|| format!("{} is damaged", path.display()))?;
+    let fork = history.parent().map(|parent| (parent.timeline, parent.switch));
+    Ok(Promoted { position: Position { timeline, fork }, history: Some((file, bytes)) })
+}
+
+/// The newest timeline whose history lies in `pg_wal`.
+fn newest_history(pg_wal: &Path) -> anyhow::Result<Option<TimelineId>> {
+    let cannot_list = || format!("cannot list {}", pg_wal.display());
+    let mut newest = None;
+    for entry in std::fs::read_dir(pg_wal).with_context(cannot_list)? {
+        let name = entry.with_context(cannot_list)?.file_name();
+        if let Some(Ok(WalFile::History(timeline))) = name.to_str().map(str::parse) {
+            newest = newest.max(Some(timeline));
+        }
+    }
+    Ok(newest)
+}
+
+/// The lineage that `restore` brought the copy from, as its plan says; none where it did not come that way.
+///
+/// # Errors
+///
+/// A plan that is there and cannot be read.
+pub fn origin(data_dir: &Path) -> anyhow::Result<Option<LineageId>> {
+    let path = data_dir.join(PLAN_FILE);
+    if !path.try_exists().with_context(|| format!("cannot look at {}", path.display()))? {
+        return Ok(None);
+    }
+    let repositories = PlanFile::read(&path)?.repositories(&path)?;
+    Ok(repositories.first().map(|repository| repository.lineage.id()))
+}
+
+/// Takes the block out of `postgresql.auto.conf` that keeps a copy from archiving and reaching out. True where it was there.
+///
+/// # Errors
+///
+/// The file cannot be read or written.
+pub fn end_isolation(data_dir: &Path) -> anyhow::Result<bool> {
+    let path: PathBuf = data_dir.join("postgresql.auto.conf");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let kept = without_isolation(&text);
+    if kept == text {
+        return Ok(false);
+    }
+    durable::replace(&path, &[kept])?;
+    Ok(true)
+}
+
+fn without_isolation(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut inside = false;
+    for line in text.split_inclusive('\n') {
+        match line.trim_end() {
+            ISOLATION_BEGIN => inside = true,
+            ISOLATION_END if inside => inside = false,
+            _ if inside => {}
+            _ => kept.push_str(line),
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_isolation_goes() {
+        let block = highwater_restore::settings::isolation_block();
+        let before =
+            "work_mem = '8MB'\n# BEGIN highwater restore\nhba_file = '/x'\n# END highwater restore\n";
+        let after = "shared_buffers = '1GB'\n";
+        assert_eq!(without_isolation(&format!("{before}{block}{after}")), format!("{before}{after}"));
+        assert_eq!(without_isolation(before), before);
+    }
+}
