@@ -1,0 +1,79 @@
+//! A cluster that archives into a repository, is backed up, and goes on; and what must be in any copy of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use highwater_tests::{Cluster, Highwater, Postgres, Scratch};
+
+/// A cluster with one backup and WAL behind it.
+pub struct Ground {
+    pub cluster: Cluster,
+    pub highwater: Highwater,
+    /// The backup's id.
+    pub backup: String,
+    /// The last segment that is archived: all rows are in the archive.
+    pub last: String,
+}
+
+impl Ground {
+    /// `configure` adds the repository to the configuration.
+    pub fn new(
+        postgres: &'static Postgres,
+        scratch: &Scratch,
+        configure: impl FnOnce(Highwater) -> Highwater,
+    ) -> Self {
+        let cluster = Cluster::builder(postgres, scratch, "main").wal_segment_mb(1).create();
+        let highwater = configure(Highwater::new(scratch, "main", &cluster));
+        highwater.ok(&["init"]);
+        cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);
+        cluster.start();
+        let space = scratch.dir("space");
+        cluster.execute(&format!("create tablespace space location '{}'", space.display()));
+        cluster.execute(
+            "create table rows tablespace space as select n, md5(n::text) word from generate_series(1, 20000) n",
+        );
+        let said = highwater.json(&["backup", "--fast-checkpoint"]);
+        let backup = said["backups"][0]["backup"].as_str().unwrap_or_else(|| panic!("{said}")).to_owned();
+        cluster.execute("insert into rows select n, 'later' from generate_series(1, 5000) n");
+        let last = cluster.switch_wal();
+        cluster.wait_until_archived(&last);
+        Self { cluster, highwater, backup, last }
+    }
+
+    /// What each copy must answer.
+    pub fn rows(cluster: &Cluster) -> String {
+        cluster.value("select count(*) || ' ' || sum(n) || ' ' || sum(hashtext(word)) from rows")
+    }
+
+    /// Restores with Highwater and starts what came back.
+    pub fn restore(&self, scratch: &Scratch, name: &str) -> Cluster {
+        let target = scratch.join(name);
+        let map = format!(
+            "{}={}",
+            scratch.join("space").display(),
+            scratch.join(format!("{name}.space")).display()
+        );
+        self.highwater.ok(&["restore", "--target-dir", &target.to_string_lossy(), "--tablespace-map", &map]);
+        let copy = Cluster::open(self.cluster.postgres(), scratch, name, &target);
+        copy.start();
+        copy.wait_until_writable();
+        copy
+    }
+}
+
+/// All regular files below a directory, by their path below it; links to directories are followed.
+pub fn files(directory: &Path) -> BTreeMap<PathBuf, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(&at).unwrap_or_else(|error| panic!("{}: {error}", at.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.strip_prefix(directory).expect("below it").to_owned(), path);
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,5 @@
+//! Whole repositories, as the binary writes them: read without us, and kept on other stores than a directory.
+
+mod ground;
+mod object_storage;
+mod without_us;

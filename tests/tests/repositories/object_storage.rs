@@ -1,0 +1,64 @@
+//! A repository in object storage: archived into, backed up into, and restored from, through the binary.
+
+use std::path::Path;
+
+use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
+use highwater_tests::{Highwater, Scratch, newest};
+
+use crate::ground::Ground;
+use crate::without_us::rebuild;
+
+fn configure(scratch: &Scratch, server: &S3Server, highwater: Highwater) -> Highwater {
+    let secret = scratch.file("secret", SECRET_ACCESS_KEY);
+    let key = scratch.join("s3.key");
+    highwater.lines(&format!(
+        "\n[repository.s3]\nurl = \"s3://{BUCKET}/some/prefix\"\nendpoint = \"{}\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\n\
+         secret_access_key_file = \"{}\"\nkey_file = \"{}\"\n",
+        server.endpoint(),
+        secret.display(),
+        key.display()
+    ))
+}
+
+/// Writes everything that the service holds below the prefix into a directory, as `aws s3 sync` would.
+fn mirror(server: &S3Server, directory: &Path) {
+    for key in server.objects().keys() {
+        let below = key.strip_prefix("some/prefix/").unwrap_or_else(|| panic!("{key} is outside the prefix"));
+        let path = directory.join(below);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        let bytes = server.objects().get(&key).expect("the object").bytes;
+        highwater_archive::durable::replace(&path, &[bytes]).expect("a file");
+    }
+}
+
+/// S3 as a repository: everything comes back from it, and a mirror of it is read without us.
+#[test]
+fn a_cluster_lives_in_s3() {
+    let (scratch, server) = (Scratch::new(), S3Server::start());
+    let ground = Ground::new(newest(), &scratch, |highwater| configure(&scratch, &server, highwater));
+    let expected = Ground::rows(&ground.cluster);
+    let copy = ground.restore(&scratch, "copy");
+    assert_eq!(Ground::rows(&copy), expected);
+    copy.stop();
+    let keys = server.objects().keys();
+    assert!(keys.iter().all(|key| !key.contains("/probe/")), "the probe cleans up");
+    assert!(keys.contains(&"some/prefix/highwater.json".to_owned()));
+    mirror(&server, &scratch.dir("mirror"));
+    rebuild(&scratch, &ground, &scratch.join("mirror"), &scratch.join("s3.key"), &expected);
+}
+
+/// I4: on a service that ignores conditional puts, `init` finds that out, names carry the content, and all the rest is the same.
+#[test]
+fn a_service_that_ignores_conditions_is_found_out_and_still_serves() {
+    let (scratch, server) = (Scratch::new(), S3Server::start());
+    server.faults().ignore_conditions(true);
+    let ground = Ground::new(newest(), &scratch, |highwater| configure(&scratch, &server, highwater));
+    let expected = Ground::rows(&ground.cluster);
+    let keys = server.objects().keys();
+    assert!(keys.iter().any(|key| key.starts_with("some/prefix/highwater.json.")), "{keys:?}");
+    let copy = ground.restore(&scratch, "copy");
+    assert_eq!(Ground::rows(&copy), expected);
+    copy.stop();
+    mirror(&server, &scratch.dir("mirror"));
+    rebuild(&scratch, &ground, &scratch.join("mirror"), &scratch.join("s3.key"), &expected);
+}
