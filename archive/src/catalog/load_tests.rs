@@ -1,6 +1,7 @@
 //! The catalog of a lineage in a store that damages, loses and refuses.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::single_range_in_vec_init)]
 
 use std::sync::Arc;
 

@@ -216,6 +216,7 @@ fn a_restored_ledger_is_exactly_what_was_committed_up_to_the_target() {
         }
         history.everything_and_nothing(&scratch);
         history.refusals(&scratch);
+        history.without_its_label(&scratch);
         history.cluster.stop();
     });
 }
@@ -228,6 +229,19 @@ impl History {
         restored.wait_until_writable();
         compare(&ledger(&restored), &self.ledger, "--to latest", &self.oracle);
         restored.stop();
+        std::fs::remove_dir_all(restored.data()).unwrap();
+    }
+
+    /// Whoever deletes backup_label gets no server, and not a corrupt one.
+    fn without_its_label(&self, scratch: &Scratch) {
+        let restored =
+            self.restore(scratch, &["--to-xid".to_owned(), self.ledger.last().unwrap().to_string()]);
+        for name in ["backup_label", "recovery.signal"] {
+            std::fs::remove_file(restored.data().join(name)).unwrap();
+        }
+        restored.tolerate("could not locate a valid checkpoint record");
+        let reason = restored.try_start().unwrap_err();
+        assert!(reason.contains("could not locate a valid checkpoint record"), "{reason}");
         std::fs::remove_dir_all(restored.data()).unwrap();
     }
 
