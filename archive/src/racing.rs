@@ -99,9 +99,7 @@ pub async fn publish(
             Created::Exists => Published::Exists(name.to_owned()),
         });
     }
-    if let Some(present) = find(store, mode, path).await?
-        && present != name
-    {
+    if let Some(present) = find(store, mode, path).await? {
         return Ok(Published::Exists(present));
     }
     let created = store.create(name, body).await?;

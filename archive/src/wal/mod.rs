@@ -24,6 +24,8 @@ mod put;
 mod small;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod tests;
 
 pub use claim::{Claim, ClaimError, Claimed, claim_timeline, read_claim};
