@@ -17,6 +17,9 @@ pub(crate) mod at;
 
 pub use at::Published;
 
+/// The beginning of the names of files that are not yet published; no object of a store may be called so.
+pub const TEMP_PREFIX: &str = ".highwater-tmp.";
+
 /// A failure to change the local disk durably.
 #[derive(Debug, thiserror::Error)]
 pub enum DurableError {

@@ -5,6 +5,7 @@
 pub mod catalog;
 pub mod clock;
 pub mod durable;
+mod keyed;
 pub mod keyring;
 pub mod lineage;
 pub mod manifest;

@@ -14,8 +14,8 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::TEMP_PREFIX;
 use crate::clock::{Clock, SystemClock};
-use crate::store::path::TEMP_PREFIX;
 
 pub(crate) mod trace;
 

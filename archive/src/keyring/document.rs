@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{DataKey, KeyClass, Keyring, KeyringError, Recipients};
+use crate::keyed::{MacKey, derive};
 use crate::names::{ClusterId, HexError, parse_hex};
-use crate::seal::{MacKey, derive};
 
 const MAC_INFO: &str = "highwater keyring v1";
 const FINGERPRINT_PREFIX: &[u8] = b"highwater keyring fingerprint v1";

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::keyed::{Digest, Digester, MacKey};
 use crate::names::ClusterId;
-use crate::seal::{Digest, Digester, MacKey};
 
 pub use document::Fingerprint;
 pub use error::KeyringError;
@@ -111,7 +111,11 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError::Random`] when the system gives no random bytes.
-    pub fn generate(cluster_id: ClusterId, recipients: &Recipients, now: Timestamp) -> Result<Self, KeyringError> {
+    pub fn generate(
+        cluster_id: ClusterId,
+        recipients: &Recipients,
+        now: Timestamp,
+    ) -> Result<Self, KeyringError> {
         let keys = [KeyClass::Identity, KeyClass::Metadata, KeyClass::Content]
             .into_iter()
             .zip(1..)
@@ -254,6 +258,7 @@ impl fmt::Debug for Keyring {
 
 fn new_key(id: u32, class: KeyClass, now: Timestamp) -> Result<Arc<DataKey>, KeyringError> {
     let mut secret = Zeroizing::new([0; 32]);
-    getrandom::fill(secret.as_mut_slice()).map_err(|error| KeyringError::Random { reason: error.to_string() })?;
+    getrandom::fill(secret.as_mut_slice())
+        .map_err(|error| KeyringError::Random { reason: error.to_string() })?;
     Ok(Arc::new(DataKey { id, class, secret, created_at: now.to_string() }))
 }

@@ -1,9 +1,7 @@
 //! Which names an object may have: the same on every store, so that a copy between two of them always works.
 
 use super::StoreError;
-
-/// The beginning of the names that a local store gives to files it has not yet published; no object may be called so.
-pub const TEMP_PREFIX: &str = ".highwater-tmp.";
+use crate::durable::TEMP_PREFIX;
 
 /// The longest path in bytes: what S3 allows for a key, less room for the prefix of a URL.
 const MAX_PATH_BYTES: usize = 768;
