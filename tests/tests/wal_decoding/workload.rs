@@ -110,6 +110,24 @@ impl<'a> Workload<'a> {
         session.execute("select pg_logical_emit_message(true, 'large', repeat('0123456789', 220000))");
     }
 
+    /// A little WAL in which the hard cases are all met.
+    pub fn a_little_of_everything(&self) {
+        let session = self.cluster.session();
+        session.execute("insert into note (body) values ('one')");
+        session.execute("begin; insert into note (body) values ('two'); rollback");
+        session.execute("begin; savepoint s; insert into note (body) values ('three'); rollback to s; insert into note (body) values ('4'); commit");
+        session.execute("create table brief (id int)");
+        session.execute("begin; select nest(3); drop table brief; prepare transaction 'first'");
+        session.execute("begin; select nest(2); prepare transaction 'second'");
+        session.execute("rollback prepared 'second'");
+        self.leave(&session, 16);
+        session.execute("commit prepared 'first'");
+        session.execute("checkpoint; select pg_create_restore_point('before the migration')");
+        self.leave(&session, 40);
+        session.execute("select pg_create_restore_point('across the end of a segment')");
+        session.execute("select pg_logical_emit_message(true, 'large', repeat('.', 1500000))");
+    }
+
     /// The loss of the host's power.
     pub fn crash(&self) {
         self.cluster.session().execute("select nest(10)");
@@ -140,6 +158,7 @@ impl<'a> Workload<'a> {
     pub fn promote(&self) {
         self.cluster.session().execute("insert into note (body) values ('the last on timeline 1')");
         self.cluster.kill();
+        self.cluster.tolerate("specified neither");
         let signal = self.cluster.data().join("standby.signal");
         std::fs::write(&signal, "").unwrap();
         highwater_tests::give_to_server_user(&signal);
