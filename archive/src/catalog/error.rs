@@ -1,6 +1,6 @@
 //! Why a lineage could not be looked at.
 
-use crate::lineage::LineageError;
+use crate::repository::lineage::LineageError;
 use crate::manifest::ManifestError;
 use crate::wal::WalGetError;
 

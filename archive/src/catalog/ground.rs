@@ -24,6 +24,8 @@ pub(super) struct Ground {
     pub held: Held,
     /// `wal_segment_size`.
     pub size: WalSegmentSize,
+    /// What is broken, and so not among these: each a sentence that goes with every plan and every refusal.
+    pub notes: Vec<String>,
 }
 
 /// What the archive knows of one segment's content.

@@ -11,7 +11,7 @@ use highwater_pitr::timeline::{TimelineHistory, TimelineId};
 use super::CatalogError;
 use super::error::OfContent;
 use super::ground::{Ground, IndexSource, Indexed};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 use crate::manifest::{BackupId, Manifest, manifest_path, read_manifest};
 use crate::names;
 use crate::wal;
@@ -92,7 +92,10 @@ impl Catalog {
             backup.missing_wal = missing_wal(&backup.point, &timelines, &held, size);
         }
         let points = backups.iter().map(|backup| backup.point.clone()).collect();
-        Ok(Self { backups, unfinished, timelines, broken, ground: Ground { points, ways, held, size } })
+        let notes =
+            broken.iter().map(|object| format!("{} is broken: {}", object.path, object.reason)).collect();
+        let ground = Ground { points, ways, held, size, notes };
+        Ok(Self { backups, unfinished, timelines, broken, ground })
     }
 
     /// The backup with this id, if it is complete.

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::keyring::Unlock;
-use crate::lineage::{Lineage, LineageRecord};
+use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::manifest::{BackupId, manifest_path};
 use crate::names::{self, LineageId};
 use crate::racing::NameMode;

@@ -19,6 +19,6 @@ pub use resolve::{ResolveError, resolve};
 pub use windows::{ReachableWindow, windows};
 
 #[cfg(test)]
-mod resolve_tests;
-#[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod resolve_tests;

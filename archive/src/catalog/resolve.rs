@@ -15,7 +15,7 @@ use highwater_pitr::timeline::{Ancestry, TimelineId};
 use super::ground::{Ground, IndexSource, Indexed, indexes};
 use super::windows::windows_along;
 use super::{Catalog, CatalogError};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 use crate::manifest::BackupId;
 
 /// Why there is no plan.
@@ -97,7 +97,8 @@ pub(super) async fn resolve_on(
     for candidate in usable {
         match scan(ground, source, target, ancestry, candidate, seen_from).await? {
             Scanned::Stop(stop) => {
-                let mut notes = chosen.notes;
+                let mut notes = ground.notes.clone();
+                notes.extend(chosen.notes);
                 if let (RecoveryTarget::Time { time, .. }, Stop::Lsn { lsn, .. }) = (target, &stop.stop) {
                     notes.push(format!(
                         "the archive holds nothing later than {time}; recovery stops at the last WAL record it holds, at LSN {lsn}"
@@ -220,7 +221,12 @@ async fn refuse(
         all.extend(windows_along(ground, source, way).await?.into_iter().map(|reachable| reachable.window));
     }
     let window = nearest(target, all);
-    Ok(ResolveError::Refused(Box::new(Refusal { target: target.to_string(), why, window })))
+    Ok(ResolveError::Refused(Box::new(Refusal {
+        target: target.to_string(),
+        why,
+        window,
+        notes: ground.notes.clone(),
+    })))
 }
 
 /// The newest window that begins at or before the target; with none, the first of all.

@@ -118,6 +118,7 @@ impl Wal {
                 .map(|(tli, numbers)| (tli, SegmentSet::from_numbers(numbers)))
                 .collect(),
             size: size(),
+            notes: vec!["a manifest is broken".to_owned()],
         }
     }
 }
@@ -264,6 +265,10 @@ async fn a_refusal_names_its_reason_and_the_window() {
     assert!(resolve_on(&ground, &wal, &lsn_end, None, None).await.is_ok());
     let beyond = RecoveryTarget::Lsn { lsn: window.to_lsn.saturating_add(1), before: false };
     assert_eq!(refusal(&ground, &wal, beyond, None, None).await.why, RefusalReason::PastEnd);
+
+    // What is broken is never passed over in silence, also where it did not matter.
+    assert!(future.to_string().ends_with("; a manifest is broken"), "{future}");
+    assert_eq!(plan(&ground, &wal, time(45), None, None).await.notes, ["a manifest is broken"]);
 
     let early = refusal(&ground, &wal, time(30), None, None).await;
     assert_eq!(early.why, RefusalReason::BeforeFirstBackup { first: tenths(31), first_lsn: lsn(3, 2) });

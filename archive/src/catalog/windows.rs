@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::ground::{Ground, IndexSource, Indexed, indexes};
 use super::{Catalog, CatalogError};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 
 /// How many segments are looked through, from the end on, for the newest evidence of time. A checkpoint is written every few
 /// minutes of work, and each is evidence; what lies further back changes the shown end of a window by nothing a person

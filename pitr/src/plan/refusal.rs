@@ -111,6 +111,8 @@ pub struct Refusal {
     pub why: RefusalReason,
     /// What can be reached instead; `None` when nothing can.
     pub window: Option<Window>,
+    /// What else stood in the way, such as a backup whose manifest is broken: each a sentence.
+    pub notes: Vec<String>,
 }
 
 impl fmt::Display for RefusalReason {
@@ -152,10 +154,10 @@ impl fmt::Display for RefusalReason {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} cannot be reached: {}", self.target, self.why)?;
-        match &self.window {
-            Some(window) => write!(f, "; what can be reached is {window}"),
-            None => Ok(()),
+        if let Some(window) = &self.window {
+            write!(f, "; what can be reached is {window}")?;
         }
+        self.notes.iter().try_for_each(|note| write!(f, "; {note}"))
     }
 }
 
