@@ -1,1 +1,186 @@
+//! Fetching from stores that fail, lie and come back.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use highwater_archive::keyring::Unlock;
+use highwater_archive::lineage::LineageRecord;
+use highwater_archive::names::LineageId;
+use highwater_archive::repository::{CreateParams, NameMode};
+use highwater_archive::store::memory::{Fault, MemoryStore, Operation};
+use highwater_pitr::segment::WalSegmentSize;
+use jiff::Timestamp;
+
+use super::*;
+
+const HISTORY: &[u8] = b"1\t0/5000028\tno recovery target specified\n";
+
+/// A clock whose sleepers move it.
+#[derive(Debug)]
+struct Hurried(Mutex<Timestamp>);
+
+#[async_trait]
+impl Clock for Hurried {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let mut now = self.0.lock().unwrap();
+        *now = now.checked_add(duration).unwrap();
+    }
+}
+
+/// A store with a repository, a cluster, a lineage and one history file in it.
+async fn lineage(store: &MemoryStore) -> Arc<Lineage> {
+    let now = Timestamp::UNIX_EPOCH;
+    let params = CreateParams { names: NameMode::Plain, extent_bytes: 1 << 20, now };
+    let (repository, _) = Repository::create(Arc::new(store.clone()), params).await.unwrap();
+    let (unlock, _) = Unlock::generate(now);
+    let recipients = unlock.recipients().unwrap();
+    let (cluster, _) =
+        repository.create_cluster(&"main".parse().unwrap(), &unlock, &recipients, now).await.unwrap();
+    let record = LineageRecord {
+        lineage: LineageId::from_bytes([7; 16]),
+        cluster_id: cluster.id(),
+        system_identifier: 1,
+        pg_major: 17,
+        wal_segment_bytes: WalSegmentSize::DEFAULT,
+        block_bytes: 8192,
+        parent: None,
+        parent_timeline: None,
+        fork_lsn: None,
+        created_at: now,
+        reason: "init".into(),
+    };
+    let lineage = cluster.create_lineage(record).await.unwrap();
+    let stored = wal::put_small(&lineage, "00000002.history".parse().unwrap(), HISTORY).await.unwrap();
+    assert_eq!(stored, wal::Stored::New);
+    Arc::new(lineage)
+}
+
+fn source(name: &str, lineage: &Arc<Lineage>) -> Source {
+    let lineage = lineage.clone();
+    Source::new(name, Box::new(move || futures::future::ready(Ok(lineage.clone())).boxed()))
+}
+
+struct Asked {
+    outcome: Result<Outcome, FetchError>,
+    waited: i64,
+    content: Option<Vec<u8>>,
+}
+
+async fn ask_for(file: &str, standby: bool, sources: &mut [Source]) -> Asked {
+    let directory = tempfile::tempdir().unwrap();
+    let destination = directory.path().join("RECOVERYHISTORY");
+    let clock = Hurried(Mutex::new(Timestamp::UNIX_EPOCH));
+    let request = Request {
+        file: file.parse().unwrap(),
+        destination: &destination,
+        plan: None,
+        standby,
+        deadline: Duration::from_secs(120),
+    };
+    let outcome = fetch(&request, sources, &clock).await;
+    Asked { outcome, waited: clock.now().as_second(), content: std::fs::read(&destination).ok() }
+}
+
+#[tokio::test]
+async fn what_is_there_is_delivered_and_what_is_not_is_absent() {
+    let store = MemoryStore::new();
+    let lineage = lineage(&store).await;
+    let found = ask_for("00000002.history", false, &mut [source("a", &lineage)]).await;
+    assert_eq!(found.outcome.unwrap(), Outcome::Delivered);
+    assert_eq!(found.content.as_deref(), Some(HISTORY));
+    let absent = ask_for("00000003.history", false, &mut [source("a", &lineage)]).await;
+    assert!(matches!(absent.outcome.unwrap(), Outcome::Absent(_)));
+    assert_eq!((absent.waited, absent.content), (0, None));
+}
+
+/// PAIN 8: a store that fails is asked again for the whole deadline, and then it is not known; it never reads as absence.
+#[tokio::test]
+async fn an_outage_is_waited_out_and_then_is_an_error() {
+    let store = MemoryStore::new();
+    let lineage = lineage(&store).await;
+    store.inject(Operation::Get, "", Fault::FailBefore, true);
+    let asked = ask_for("00000003.history", false, &mut [source("a", &lineage)]).await;
+    assert!(matches!(asked.outcome, Err(FetchError::Unproven { .. })));
+    assert!((90..=120).contains(&asked.waited), "{}", asked.waited);
+    let standby = ask_for("00000003.history", true, &mut [source("a", &lineage)]).await;
+    assert!(matches!(standby.outcome.unwrap(), Outcome::Absent(_)));
+    assert_eq!(standby.waited, 0);
+    store.heal();
+    store.inject(Operation::Get, "", Fault::FailBefore, false);
+    let passing = ask_for("00000002.history", false, &mut [source("a", &lineage)]).await;
+    assert_eq!(passing.outcome.unwrap(), Outcome::Delivered);
+}
+
+/// PAIN 10: the repository that answers does not speak for the one that fails.
+#[tokio::test]
+async fn one_repository_does_not_speak_for_another() {
+    let (here, away) = (MemoryStore::new(), MemoryStore::new());
+    let (first, second) = (lineage(&here).await, lineage(&away).await);
+    away.inject(Operation::Get, "", Fault::FailBefore, true);
+    let asked =
+        ask_for("00000003.history", false, &mut [source("a", &first), source("b", &second)]).await;
+    assert!(matches!(asked.outcome, Err(FetchError::Unproven { .. })));
+    let found = ask_for("00000002.history", false, &mut [source("b", &second), source("a", &first)]).await;
+    assert_eq!(found.outcome.unwrap(), Outcome::Delivered);
+}
+
+/// A repository that has gone, an unmounted directory for one, proves nothing; nor does another one in its place.
+#[tokio::test]
+async fn a_repository_that_is_gone_proves_nothing() {
+    let store = MemoryStore::new();
+    let opened = lineage(&store).await;
+    for path in store.paths() {
+        store.lose(&path);
+    }
+    let gone = ask_for("00000002.history", false, &mut [source("a", &opened)]).await;
+    assert!(matches!(gone.outcome, Err(FetchError::Unproven { .. })));
+    let _other = lineage(&store).await;
+    let another = ask_for("00000009.history", false, &mut [source("a", &opened)]).await;
+    assert!(matches!(another.outcome, Err(FetchError::Unproven { .. })));
+    assert_eq!(another.waited, 0);
+}
+
+/// Damage is no absence and no outage: it is said at once, unless another repository has the file whole.
+#[tokio::test]
+async fn damage_is_said_at_once() {
+    let (store, whole) = (MemoryStore::new(), MemoryStore::new());
+    let (first, second) = (lineage(&store).await, lineage(&whole).await);
+    let path = store.paths().into_iter().find(|path| path.ends_with("00000002.history")).unwrap();
+    let mut bytes = store.peek(&path).unwrap().to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    store.tamper(&path, bytes);
+    let damaged = ask_for("00000002.history", false, &mut [source("a", &first)]).await;
+    assert!(matches!(damaged.outcome, Err(FetchError::Unproven { .. })));
+    assert_eq!(damaged.waited, 0);
+    let found = ask_for("00000002.history", false, &mut [source("a", &first), source("b", &second)]).await;
+    assert_eq!(found.outcome.unwrap(), Outcome::Delivered);
+}
+
+/// A repository that cannot be opened is opened anew each round.
+#[tokio::test]
+async fn opening_is_tried_again() {
+    let store = MemoryStore::new();
+    let lineage = lineage(&store).await;
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = attempts.clone();
+    let opener: Opener = Box::new(move || {
+        let attempt = counted.fetch_add(1, Ordering::Relaxed);
+        let answer = if attempt < 3 {
+            let (repository, message) = ("a".to_owned(), "connection refused".to_owned());
+            Err(SourceError { repository, message, hint: None, permanent: false })
+        } else {
+            Ok(lineage.clone())
+        };
+        futures::future::ready(answer).boxed()
+    });
+    let asked = ask_for("00000002.history", false, &mut [Source::new("a", opener)]).await;
+    assert_eq!(asked.outcome.unwrap(), Outcome::Delivered);
+    assert_eq!(attempts.load(Ordering::Relaxed), 4);
+}

@@ -79,12 +79,10 @@ fn candidates(major: u16) -> Vec<PathBuf> {
         PathBuf::from(format!("/usr/local/opt/postgresql@{major}/bin")),
         PathBuf::from("/usr/local/pgsql/bin"),
     ];
-    for home in std::env::var_os("HIGHWATER_TEST_POSTGRESQL")
-        .map(PathBuf::from)
-        .into_iter()
-        .chain(std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/highwater/postgresql")))
-    {
-        list.push(home.join(major.to_string()).join("bin"));
+    let cache = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/highwater/postgresql"));
+    let roots = std::env::var_os("HIGHWATER_POSTGRES_DIR").map(PathBuf::from).into_iter().chain(cache);
+    for root in roots.chain([PathBuf::from("/var/cache/highwater/postgresql")]) {
+        list.push(root.join(major.to_string()).join("bin"));
     }
     if let Some(directory) = find_in_path("postgres").and_then(|file| file.parent().map(Path::to_owned)) {
         list.push(directory);

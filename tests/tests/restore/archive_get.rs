@@ -1,0 +1,180 @@
+//! The exit codes of `archive-get`, on which recovery hangs (I14, PAIN 8 and 10).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use highwater_restore::plan_file::PLAN_FILE;
+use highwater_tests::{Cluster, Finished, Scratch, newest};
+
+use crate::ground::Ground;
+
+/// A restored directory that is not started, and the files of its plan.
+struct Restored {
+    data: PathBuf,
+    first: String,
+    last: String,
+    past: String,
+}
+
+impl Restored {
+    fn of(ground: &Ground, scratch: &Scratch) -> Restored {
+        let target = scratch.join("copy");
+        ground.insert(2);
+        ground.archive();
+        ground.insert(3);
+        ground.archive();
+        let done = ground.highwater.json(&Ground::arguments(target.to_str().unwrap(), &[]));
+        let text = |name: &str| done["wal"][name].as_str().unwrap().to_owned();
+        let (first, last) = (text("first"), text("last"));
+        let number = u64::from_str_radix(&last[16..], 16).unwrap() + 1;
+        let past = format!("{}{number:08X}", &last[..16]);
+        Restored { data: target, first, last, past }
+    }
+
+    fn command(&self, ground: &Ground, file: &str) -> Command {
+        let plan = self.data.join(PLAN_FILE);
+        let arguments =
+            ["archive-get", "--plan", plan.to_str().unwrap(), "--deadline", "2", file, "pg_wal/RECOVERYXLOG"];
+        let mut command = ground.highwater.bare(&arguments);
+        command.current_dir(&self.data);
+        command
+    }
+
+    fn get(&self, ground: &Ground, file: &str) -> Finished {
+        Finished::of(&mut self.command(ground, file))
+    }
+
+    fn delivered(&self) -> PathBuf {
+        self.data.join("pg_wal/RECOVERYXLOG")
+    }
+}
+
+#[track_caller]
+fn ends_with(finished: &Finished, code: i32) {
+    assert_eq!(finished.code, Some(code), "{finished}");
+    assert_eq!(finished.stdout, "", "{finished}");
+    assert_eq!(finished.stderr.lines().count(), usize::from(code != 0), "{finished}");
+}
+
+/// 0 with the whole file in place of what was there; 1 only for what is not on the way; above 125 for all else.
+#[test]
+fn exit_codes_within_and_beyond_the_plan() {
+    let scratch = Scratch::new();
+    let builder = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1);
+    let ground = Ground::with_backup(&scratch, builder);
+    let restored = Restored::of(&ground, &scratch);
+
+    scratch.file("copy/pg_wal/RECOVERYXLOG", "what an earlier call left");
+    ends_with(&restored.get(&ground, &restored.first), 0);
+    let delivered = std::fs::read(restored.delivered()).unwrap();
+    assert_eq!(delivered.len(), 1 << 20);
+    let original = ground.cluster.data().join("pg_wal").join(&restored.first);
+    assert!(!original.exists() || std::fs::read(original).unwrap() == delivered);
+    let names: Vec<String> = std::fs::read_dir(restored.data.join("pg_wal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "archive_status" && name != "summaries")
+        .collect();
+    assert_eq!(names, ["RECOVERYXLOG"]);
+
+    for outside in [&restored.past, "00000002.history", "00000001.history", "000000020000000000000009"] {
+        ends_with(&restored.get(&ground, outside), 1);
+    }
+    let backup = ground.objects(".backup").pop().unwrap();
+    ends_with(&restored.get(&ground, backup.file_name().unwrap().to_str().unwrap()), 0);
+    ends_with(&restored.get(&ground, &format!("{}.partial", restored.last)), 1);
+    for wrong in ["rubbish", "../../etc/passwd"] {
+        let finished = restored.get(&ground, wrong);
+        assert!(finished.code.unwrap() > 125, "{finished}");
+    }
+
+    // Within the plan a missing segment is an error, though the repository proves that it is missing.
+    let object = ground.object(&restored.last);
+    let whole = std::fs::read(&object).unwrap();
+    std::fs::remove_file(&object).unwrap();
+    let missing = restored.get(&ground, &restored.last);
+    assert!(missing.code.unwrap() > 125 && missing.stderr.contains(&restored.last), "{missing}");
+
+    // Damage is an error at once, whatever stands behind the name.
+    for cut in [whole.len() / 2, whole.len() - 1] {
+        scratch.file("object", &whole[..cut]);
+        std::fs::rename(scratch.join("object"), &object).unwrap();
+        let damaged = restored.get(&ground, &restored.last);
+        assert!(damaged.code.unwrap() > 125, "{damaged}");
+    }
+    // Another segment under this name is not taken for it.
+    std::fs::copy(ground.object(&restored.first), &object).unwrap();
+    let other = restored.get(&ground, &restored.last);
+    assert!(other.code.unwrap() > 125, "{other}");
+}
+
+/// PAIN 8: an outage is never the end of WAL, except that a standby, which asks again by itself, is told "not now".
+#[test]
+fn an_outage_is_not_the_end_of_wal() {
+    let scratch = Scratch::new();
+    let builder = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1);
+    let ground = Ground::with_backup(&scratch, builder);
+    let restored = Restored::of(&ground, &scratch);
+    let away = scratch.join("away");
+    std::fs::rename(&ground.repository, &away).unwrap();
+    let outage = restored.get(&ground, &restored.first);
+    assert!(outage.code.unwrap() > 125, "{outage}");
+    // The same with an empty directory in its place: a mount that is not there.
+    scratch.dir("repo");
+    let empty = restored.get(&ground, &restored.first);
+    assert!(empty.code.unwrap() > 125, "{empty}");
+    scratch.file("copy/standby.signal", "");
+    ends_with(&restored.get(&ground, &restored.first), 1);
+    std::fs::remove_dir(&ground.repository).unwrap();
+    ends_with(&restored.get(&ground, &restored.first), 1);
+    std::fs::rename(&away, &ground.repository).unwrap();
+    ends_with(&restored.get(&ground, &restored.first), 0);
+    assert!(restored.delivered().exists());
+}
+
+/// PAIN 10: with two repositories, one that fails is not outvoted by one that says "no such file"; one that has it is enough.
+#[test]
+fn absence_needs_both_repositories() {
+    let scratch = Scratch::new();
+    let builder = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1);
+    let cluster = builder.create();
+    let highwater = highwater_tests::Highwater::new(&scratch, "main", &cluster)
+        .local_repository("repo")
+        .local_repository("second");
+    highwater.ok(&["init"]);
+    cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);
+    cluster.start();
+    let ground = Ground { cluster, highwater, repository: scratch.join("repo") };
+    ground.cluster.execute("create table t (n int); insert into t values (1)");
+    ground.backup();
+    let restored = Restored::of(&ground, &scratch);
+
+    std::fs::remove_file(ground.object(&restored.last)).unwrap();
+    ends_with(&restored.get(&ground, &restored.last), 0);
+    let away = scratch.join("away");
+    let second = scratch.join("second");
+    std::fs::rename(&second, &away).unwrap();
+    let one_fails = restored.get(&ground, &restored.last);
+    assert!(one_fails.code.unwrap() > 125, "{one_fails}");
+    let partial = format!("{}.partial", restored.last);
+    let one_fails = restored.get(&ground, &partial);
+    assert!(one_fails.code.unwrap() > 125, "{one_fails}");
+    std::fs::rename(&away, &second).unwrap();
+    ends_with(&restored.get(&ground, &partial), 1);
+    from_configuration(&ground, &restored);
+}
+
+/// Without a plan the configuration says where WAL is, and absence is what every repository says.
+fn from_configuration(ground: &Ground, restored: &Restored) {
+    let get = |file: &str| {
+        let destination = restored.data.join("pg_wal/RECOVERYXLOG");
+        let arguments = ["archive-get", "--deadline", "2", file, destination.to_str().unwrap()];
+        let mut command = ground.highwater.command(&arguments);
+        command.current_dir(&restored.data);
+        Finished::of(&mut command)
+    };
+    ends_with(&get(&restored.first), 0);
+    ends_with(&get(&restored.past), 1);
+    ends_with(&get("00000002.history"), 1);
+    assert!(Path::new(&restored.data).exists());
+}

@@ -1,0 +1,111 @@
+//! What a restored copy may do: live beside production without touching it, stand by, take its place.
+
+use highwater_tests::{Cluster, Scratch, for_each_major, newest};
+
+use crate::ground::{Ground, files, rows};
+
+/// PAIN 7 and POSTGRES 8.18: a copy that is promoted and written to beside the live primary leaves no trace in the live
+/// archive, and the primary's own promotion later archives its history.
+#[test]
+fn a_promoted_copy_leaves_the_live_archive_alone() {
+    for_each_major(|postgres| {
+        let scratch = Scratch::new();
+        let builder = Cluster::builder(postgres, &scratch, "main").wal_segment_mb(1);
+        let ground = Ground::with_backup(&scratch, builder);
+        ground.insert(2);
+        ground.archive();
+        let copy = ground.restore(&scratch, "copy", &["--action", "promote"]);
+        copy.start();
+        copy.wait_until_writable();
+        let before = contents(&ground);
+        copy.execute("insert into t select generate_series(100, 5000)");
+        copy.switch_wal();
+        copy.execute("checkpoint");
+        copy.switch_wal();
+        assert_eq!(copy.value("show archive_mode"), "off");
+        assert!(copy.data().join("pg_wal/00000002.history").exists());
+        assert_eq!(contents(&ground), before);
+        copy.stop();
+
+        // The primary goes down and comes back as a standby that is promoted: its real timeline 2.
+        ground.cluster.stop();
+        scratch.file("main/standby.signal", "");
+        ground.cluster.start();
+        ground.cluster.promote();
+        let segment = ground.cluster.switch_wal();
+        ground.cluster.wait_until_archived(&segment);
+        assert!(ground.object("00000002.history").exists());
+        let restored = ground.restore(&scratch, "next", &["--action", "promote"]);
+        restored.start();
+        restored.wait_until_writable();
+        assert_eq!(rows(&restored), "1,2");
+        assert_eq!(restored.value("select timeline_id from pg_control_checkpoint()"), "3");
+    });
+}
+
+/// Every object and its bytes.
+fn contents(ground: &Ground) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    files(&ground.repository).into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
+}
+
+/// What a backup brought of an earlier recovery is gone, and the printed command ends the isolation.
+#[test]
+fn settings_found_in_the_backup_do_not_steer_the_copy() {
+    let scratch = Scratch::new();
+    let ground = Ground::start(&scratch, Cluster::builder(newest(), &scratch, "main"));
+    ground.cluster.execute("create table t (n int); insert into t values (1)");
+    for setting in [
+        "recovery_target_xid = '3'",
+        "restore_command = 'false'",
+        "primary_conninfo = 'host=production'",
+        "recovery_target_action = 'shutdown'",
+        "work_mem = '7MB'",
+    ] {
+        ground.cluster.execute(&format!("alter system set {setting}"));
+    }
+    // A target left in postgresql.conf as well, which no file of ours can take out.
+    ground.cluster.configure(&[("recovery_target_name", "'long ago'"), ("synchronous_standby_names", "''")]);
+    ground.backup();
+    ground.insert(2);
+    ground.archive();
+    let target = scratch.join("copy");
+    let done = ground.highwater.json(&Ground::arguments(target.to_str().unwrap(), &[]));
+    let copy = Cluster::open(newest(), &scratch, "copy", &target);
+    copy.start();
+    copy.wait_until_writable();
+    assert_eq!(rows(&copy), "1,2");
+    assert_eq!(copy.value("show work_mem"), "7MB");
+    assert_eq!(copy.value("show primary_conninfo"), "");
+    assert_eq!(copy.value("show archive_mode"), "off");
+    copy.stop();
+    let command = done["end_isolation"].as_str().unwrap();
+    assert!(std::process::Command::new("/bin/sh").args(["-c", command]).status().unwrap().success());
+    highwater_tests::give_to_server_user(&target.join("postgresql.auto.conf"));
+    let auto = std::fs::read_to_string(target.join("postgresql.auto.conf")).unwrap();
+    assert!(!auto.contains("archive_mode") && !auto.contains("host=production"), "{auto}");
+}
+
+/// A standby follows the archive past the end that was known when it was made.
+#[test]
+fn a_standby_goes_on() {
+    let scratch = Scratch::new();
+    let builder = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1);
+    let ground = Ground::with_backup(&scratch, builder);
+    ground.insert(2);
+    ground.archive();
+    let standby = ground.restore(&scratch, "standby", &["--standby"]);
+    standby.start();
+    standby.wait("the row that was there", || rows(&standby) == "1,2");
+    ground.insert(3);
+    ground.archive();
+    standby.wait("the row that came later", || rows(&standby) == "1,2,3");
+    assert_eq!(standby.value("select pg_is_in_recovery()"), "t");
+    // An outage of the archive does not end it.
+    let away = scratch.join("away");
+    std::fs::rename(&ground.repository, &away).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    std::fs::rename(&away, &ground.repository).unwrap();
+    ground.insert(4);
+    ground.archive();
+    standby.wait("the row after the outage", || rows(&standby) == "1,2,3,4");
+}

@@ -1,0 +1,51 @@
+//! What a damaged or incomplete repository leaves: an error that names the object and the file, and nothing that would start.
+
+use std::path::Path;
+
+use highwater_restore::rebuild::INCOMPLETE_MARKER;
+use highwater_tests::{Cluster, Scratch, newest};
+
+use crate::ground::Ground;
+
+/// Restores into a new directory, which must fail with these words and leave nothing that starts.
+fn fails(ground: &Ground, scratch: &Scratch, name: &str, words: &[&str]) {
+    let target = scratch.join(name);
+    let arguments = Ground::arguments(target.to_str().unwrap(), &[]);
+    ground.highwater.fails(&arguments, 1, words);
+    assert!(target.join(INCOMPLETE_MARKER).exists());
+    for name in ["global/pg_control", "backup_label", "recovery.signal"] {
+        assert!(!target.join(name).exists(), "{name}");
+    }
+    ground.highwater.fails(&arguments, 3, &["did not finish"]);
+    let copy = Cluster::open(ground.postgres(), scratch, &format!("{name}.srv"), &target);
+    assert!(copy.try_start().is_err());
+}
+
+fn with_byte_changed(path: &Path, at: usize) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 0x40;
+    bytes
+}
+
+#[test]
+fn a_damaged_pack_is_named_and_nothing_starts() {
+    let scratch = Scratch::new();
+    let ground = Ground::with_backup(&scratch, Cluster::builder(newest(), &scratch, "main"));
+    let pack =
+        ground.objects("/packs/").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let name = pack.to_str().unwrap().rsplit_once("packs/").unwrap().1.to_owned();
+    let whole = std::fs::read(&pack).unwrap();
+
+    std::fs::write(&pack, with_byte_changed(&pack, whole.len() / 2)).unwrap();
+    fails(&ground, &scratch, "changed", &[&name, "is damaged", "base/", "--backup"]);
+    std::fs::write(&pack, &whole[..whole.len() / 2]).unwrap();
+    fails(&ground, &scratch, "cut", &[&name, "is cut short", "needed for"]);
+    std::fs::remove_file(&pack).unwrap();
+    fails(&ground, &scratch, "gone", &[&name, "needed for"]);
+
+    scratch.file("whole", &whole);
+    std::fs::rename(scratch.join("whole"), &pack).unwrap();
+    let restored = ground.restore(&scratch, "copy", &[]);
+    restored.start();
+    restored.wait_until_writable();
+}

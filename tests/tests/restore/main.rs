@@ -1,0 +1,20 @@
+//! Restores on real servers: every place a cluster can be put, what is refused, what a copy may do, what damage leaves, and the
+//! exit codes that recovery hangs on.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "this is test code: a broken expectation ends the test where it is seen"
+)]
+
+mod archive_get;
+mod blank_host;
+mod copies;
+mod damage;
+mod ground;
+mod places;
+mod refusals;
+mod start;

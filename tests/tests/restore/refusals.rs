@@ -1,0 +1,90 @@
+//! What is refused, before a byte is written (PAIN 25, 26, 27).
+
+use highwater_tests::{Cluster, Scratch, newest};
+
+use crate::ground::{Ground, rows};
+
+/// Nothing that is there is ever replaced or deleted.
+#[test]
+fn a_directory_in_use_is_refused() {
+    let scratch = Scratch::new();
+    let ground = Ground::with_backup(&scratch, Cluster::builder(newest(), &scratch, "main"));
+    let live = ground.cluster.data().to_str().unwrap();
+    ground.highwater.fails(&Ground::arguments(live, &[]), 3, &["a server is running"]);
+    let full = scratch.dir("full");
+    scratch.file("full/.precious", "keep me");
+    let arguments = Ground::arguments(full.to_str().unwrap(), &[]);
+    ground.highwater.fails(&arguments, 3, &["is not empty", ".precious"]);
+    assert_eq!(std::fs::read(full.join(".precious")).unwrap(), b"keep me");
+    let wal = full.to_str().unwrap();
+    ground.refused(&scratch, &["--wal-dir", wal], &["pg_wal", "is not empty"]);
+    assert_eq!(rows(&ground.cluster), "1");
+}
+
+/// A target outside of what can be reached shows what can be; the window's own end then works.
+#[test]
+fn an_unreachable_target_shows_the_window() {
+    let scratch = Scratch::new();
+    let ground = Ground::with_backup(&scratch, Cluster::builder(newest(), &scratch, "main"));
+    ground.insert(2);
+    ground.archive();
+    ground.refused(
+        &scratch,
+        &["--to", "2099-01-01T00:00:00Z"],
+        &["cannot be reached", "what can be reached is"],
+    );
+    ground.refused(&scratch, &["--to", "2001-01-01T00:00:00Z"], &["cannot be reached", "before"]);
+    ground.refused(&scratch, &["--to-lsn", "FF/0"], &["cannot be reached", "what can be reached is"]);
+    ground.refused(&scratch, &["--to-xid", "999999"], &["transaction 999999"]);
+    ground.refused(&scratch, &["--to-restore-point", "never made"], &["never made"]);
+    ground.refused(&scratch, &["--timeline", "7"], &["timeline 7"]);
+    ground.refused(&scratch, &["--backup", "20200101T000000Z-00000000"], &["no complete backup"]);
+    let target = scratch.join("refused");
+    let arguments = Ground::arguments(target.to_str().unwrap(), &["--to", "2026-01-01T00:00:00"]);
+    ground.highwater.fails(&arguments, 2, &["zone"]);
+    assert!(!target.exists());
+}
+
+/// WAL that is missing on the way is named, and a target before it can still be reached.
+#[test]
+fn a_gap_on_the_way_is_named() {
+    let scratch = Scratch::new();
+    let builder = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1);
+    let ground = Ground::with_backup(&scratch, builder);
+    let before = ground.insert(2);
+    ground.archive();
+    ground.insert(3);
+    let missing = ground.archive();
+    let after = ground.insert(4);
+    ground.archive();
+    std::fs::remove_file(ground.object(&missing)).unwrap();
+    ground.refused(&scratch, &["--to-xid", &after], &["cannot be reached", &missing]);
+    let restored = ground.restore(&scratch, "copy", &["--to-xid", &before]);
+    restored.start();
+    restored.wait_until_paused();
+    assert_eq!(rows(&restored), "1,2");
+}
+
+/// The dry run says what a run would do, and leaves nothing behind.
+#[test]
+fn a_dry_run_tells_and_writes_nothing() {
+    let scratch = Scratch::new();
+    let ground = Ground::with_backup(&scratch, Cluster::builder(newest(), &scratch, "main"));
+    ground.insert(2);
+    let last = ground.archive();
+    let target = scratch.join("dry");
+    let arguments = Ground::arguments(target.to_str().unwrap(), &["--dry-run"]);
+    let plan = ground.highwater.json(&arguments);
+    assert!(!target.exists());
+    assert_eq!(plan["wal"]["last"], last);
+    assert!(plan["wal"]["segments"].as_u64().unwrap() >= 1);
+    assert!(plan["fetch"]["bytes"].as_u64().unwrap() > 1 << 20);
+    assert!(plan["fetch"]["requests"].as_u64().unwrap() >= 3);
+    let space = &plan["space"][0];
+    assert!(space["needed_bytes"].as_u64().unwrap() > 20 << 20);
+    assert!(space["free_bytes"].as_u64() > space["needed_bytes"].as_u64());
+    let said = ground.highwater.ok(&arguments);
+    for word in ["backup", "WAL", "to fetch", "space", "needed", "free"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
