@@ -89,7 +89,7 @@ async fn leftovers_are_invisible_and_swept() {
         store.list("").await.expect("list").into_iter().map(|entry| entry.path).collect();
     assert_eq!(listed, ["d/a"]);
     assert_eq!(store.list_dir("d").await.expect("list").objects.len(), 1);
-    assert_eq!(store.sweep().await.expect("sweep"), 1);
+    assert_eq!(store.sweep("").await.expect("sweep"), 1);
     assert!(
         !old.exists() && young.exists(),
         "only the old one goes: the other's writer may live on another host"
@@ -207,6 +207,7 @@ async fn only_a_missing_object_is_absent() {
     let answer = store::open(&stranger).expect("open").get("a").await;
     let error = answer.expect_err("refused");
     assert!(matches!(error, StoreError::PermissionDenied { .. }) && error.is_permanent(), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("secret")), "{error}");
 
     server.faults().add(Fault::next(Operation::Get, Response::Status(400, "InvalidRequest")));
     let error = store.get("a").await.expect_err("refused");

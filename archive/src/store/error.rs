@@ -192,12 +192,46 @@ impl StoreError {
                 Some("nothing but what Highwater wrote may stand inside a repository; move it away".into())
             }
             Self::NoSpace { .. } => Some("free space on the repository's filesystem, or raise the quota".into()),
-            Self::PermissionDenied { .. } => Some(
-                "run as the user that owns the repository, or let the credentials read, write and list this prefix".into(),
-            ),
+            Self::PermissionDenied { reason, .. } => Some(permission_hint(reason).into()),
             Self::Io { .. } => Some("look at the kernel's log: the disk or the mount may be failing".into()),
             Self::Unavailable { .. } => Some("check the endpoint, the network and the store's own health".into()),
             Self::Refused { .. } => Some("check the region, the bucket and the endpoint of the repository".into()),
         }
+    }
+}
+
+/// What to look at when a store refuses, by S3's own codes where it gave one.
+fn permission_hint(reason: &str) -> &'static str {
+    if reason.contains("RequestTimeTooSkewed") {
+        "set this host's clock: the service takes requests of the last 15 minutes only"
+    } else if reason.contains("InvalidAccessKeyId") || reason.contains("SignatureDoesNotMatch") {
+        "the access key or its secret is wrong, or the region is"
+    } else if reason.contains("ExpiredToken") {
+        "the session token has expired; get new credentials"
+    } else {
+        "run as the user that owns the repository, or let the credentials read, write and list this prefix"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_look_at() {
+        let refused = |reason: &str| {
+            let error = StoreError::PermissionDenied {
+                operation: "read",
+                path: "a".into(),
+                store: "s3://b".into(),
+                reason: reason.into(),
+            };
+            error.hint().unwrap()
+        };
+        assert!(refused("status 403, RequestTimeTooSkewed: too far").contains("clock"));
+        assert!(refused("status 403, SignatureDoesNotMatch: no").contains("secret"));
+        assert!(refused("status 400, ExpiredToken: old").contains("token"));
+        assert!(refused("status 403, AccessDenied: no").contains("list this prefix"));
     }
 }

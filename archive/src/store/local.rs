@@ -146,8 +146,10 @@ impl Store for LocalStore {
         self.run("delete", path, Tree::delete).await
     }
 
-    async fn sweep(&self) -> Result<usize, StoreError> {
-        self.run("sweep leftovers from", "", |tree, _| tree.sweep()).await
+    async fn sweep(&self, directory: &str) -> Result<usize, StoreError> {
+        path::check_prefix(directory)?;
+        let directory = directory.strip_suffix('/').unwrap_or(directory);
+        self.run("sweep leftovers from", directory, Tree::sweep).await
     }
 
     fn describe(&self) -> String {

@@ -62,8 +62,10 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Removes the object, durably. An absent one is success.
     async fn delete(&self, path: &str) -> Result<(), StoreError>;
 
-    /// Removes what crashed writers left behind and no list shows; answers how many. Stores without such leftovers have none.
-    async fn sweep(&self) -> Result<usize, StoreError> {
+    /// Removes what crashed writers left in `directory` and below, and no list shows; answers how many. What a living writer
+    /// may still be at stays. A store in which nothing can be left has nothing to do.
+    async fn sweep(&self, directory: &str) -> Result<usize, StoreError> {
+        path::check_prefix(directory)?;
         Ok(0)
     }
 

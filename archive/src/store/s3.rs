@@ -127,6 +127,12 @@ impl S3Store {
         Some(ListEntry { path, size: meta.size, modified: timestamp(meta.last_modified.timestamp_millis()) })
     }
 
+    async fn ask_head(&self, path: &str) -> Result<ObjectInfo, StoreError> {
+        let meta =
+            self.client.head(&self.key(path)?).await.map_err(|error| self.fail("look up", path, &error))?;
+        Ok(ObjectInfo { size: meta.size, modified: timestamp(meta.last_modified.timestamp_millis()) })
+    }
+
     async fn get_with(&self, path: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         // Services read the end as a signed number.
         let range = range.map(|range| GetRange::Bounded(range.start..range.end.min(MAX_RANGE_END)));
@@ -225,31 +231,15 @@ impl Store for S3Store {
     }
 
     async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
-        match self.client.head(&self.key(path)?).await {
-            Ok(meta) => Ok(Some(ObjectInfo {
-                size: meta.size,
-                modified: timestamp(meta.last_modified.timestamp_millis()),
-            })),
+        match self.ask_head(path).await {
             // The answer to HEAD has no body, and so cannot say whether the object or the bucket is missing.
-            Err(error @ object_store::Error::NotFound { .. }) => {
-                match self.get_with(path, Some(0..1)).await {
-                    Err(StoreError::NotFound { .. }) => Ok(None),
-                    Err(StoreError::NoRoot { store, reason }) => Err(StoreError::NoRoot { store, reason }),
-                    Err(other) if other.is_permanent() => Err(self.fail("look up", path, &error)),
-                    Err(other) => Err(other),
-                    // It appeared between the two questions.
-                    Ok(_) => self.client.head(&self.key(path)?).await.map_or_else(
-                        |error| Err(self.fail("look up", path, &error)),
-                        |meta| {
-                            Ok(Some(ObjectInfo {
-                                size: meta.size,
-                                modified: timestamp(meta.last_modified.timestamp_millis()),
-                            }))
-                        },
-                    ),
-                }
-            }
-            Err(error) => Err(self.fail("look up", path, &error)),
+            Err(StoreError::NotFound { .. }) => match self.get_range(path, 0..1).await {
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(other) => Err(other),
+                // It appeared between the two questions.
+                Ok(_) => self.ask_head(path).await.map(Some),
+            },
+            answer => answer.map(Some),
         }
     }
 

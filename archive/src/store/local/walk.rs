@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Stat};
 use rustix::io::Errno;
 
 use super::Tree;
@@ -91,25 +91,46 @@ impl Tree {
         Ok(false)
     }
 
-    /// Calls `visit` with `directory` and everything below it.
-    pub(super) fn for_each_directory(
+    /// Name and path of each directory in `directory`; files are not looked at, however many there are.
+    pub(super) fn directories_in(
         &self,
         directory: &OwnedFd,
         path: &str,
-        visit: &mut impl FnMut(&OwnedFd, &str) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        visit(directory, path)?;
-        for child in self.children(directory, path)? {
-            if let Child::Directory { name, path } = child
-                && let Some(below) = self.open_child(directory, &name, &path)?
-            {
-                self.for_each_directory(&below, &path, visit)?;
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let fail = |error: Errno| self.error("list", path, error.into());
+        let mut directories = Vec::new();
+        for entry in Dir::read_from(directory).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Some((name, below)) = self.child_path(path, &entry) else { continue };
+            let is_directory = match entry.file_type() {
+                FileType::Unknown => match rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+                    Err(Errno::NOENT) => false,
+                    Err(error) => return Err(fail(error)),
+                },
+                known => known == FileType::Directory,
+            };
+            if is_directory {
+                directories.push((name, below));
             }
         }
-        Ok(())
+        Ok(directories)
     }
 
-    fn open_child(&self, above: &OwnedFd, name: &str, path: &str) -> Result<Option<OwnedFd>, StoreError> {
+    /// Name and path of an entry that can be ours. A tree too deep to be named is nobody's objects; it would only exhaust the
+    /// stack.
+    fn child_path(&self, directory: &str, entry: &DirEntry) -> Option<(String, String)> {
+        let name = entry.file_name().to_str().ok().filter(|name| is_component(name))?;
+        let path = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+        crate::store::path::check(&path).is_ok().then(|| (name.to_owned(), path))
+    }
+
+    pub(super) fn open_child(
+        &self,
+        above: &OwnedFd,
+        name: &str,
+        path: &str,
+    ) -> Result<Option<OwnedFd>, StoreError> {
         match at::open_directory(above, OsStr::new(name)) {
             Ok(directory) => Ok(Some(directory)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -123,21 +144,13 @@ impl Tree {
         let mut children = Vec::new();
         for entry in Dir::read_from(directory).map_err(fail)? {
             let entry = entry.map_err(fail)?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if !is_component(name) {
-                continue;
-            }
-            let child_path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-            // A tree too deep to be named is nobody's objects; it would only exhaust the stack.
-            if crate::store::path::check(&child_path).is_err() {
-                continue;
-            }
+            let Some((name, child_path)) = self.child_path(path, &entry) else { continue };
             if entry.file_type() == FileType::Directory {
-                children.push(Child::Directory { name: name.to_owned(), path: child_path });
+                children.push(Child::Directory { name, path: child_path });
                 continue;
             }
-            match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => children.push(self.child(name, child_path, &stat)?),
+            match rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => children.push(self.child(&name, child_path, &stat)?),
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(self.error("list", &child_path, error.into())),
             }

@@ -130,15 +130,22 @@ impl Tree {
         at::fsync(&directory).map_err(|source| self.error("fsync the directory of", path, source))
     }
 
-    /// Removes stale temporary files from the whole tree.
-    pub(super) fn sweep(&self) -> Result<usize, StoreError> {
-        let Some(root) = self.open_directory("sweep", "")? else { return Ok(0) };
-        let mut swept = 0;
-        self.for_each_directory(&root, "", &mut |directory, path| {
-            swept +=
-                at::sweep(directory).map_err(|source| self.error("sweep leftovers from", path, source))?;
-            Ok(())
-        })?;
+    /// Removes stale temporary files from a directory and all below it.
+    pub(super) fn sweep(&self, path: &str) -> Result<usize, StoreError> {
+        match self.open_directory("sweep", path)? {
+            Some(directory) => self.sweep_below(&directory, path),
+            None => Ok(0),
+        }
+    }
+
+    fn sweep_below(&self, directory: &OwnedFd, path: &str) -> Result<usize, StoreError> {
+        let fail = |source| self.error("sweep leftovers from", path, source);
+        let mut swept = at::sweep(directory).map_err(fail)?;
+        for (name, below) in self.directories_in(directory, path)? {
+            if let Some(child) = self.open_child(directory, &name, &below)? {
+                swept += self.sweep_below(&child, &below)?;
+            }
+        }
         Ok(swept)
     }
 }

@@ -57,7 +57,9 @@ impl Failure {
                     | "OperationAborted",
                 ),
             ) => StoreError::Unavailable { operation, path, store, reason },
-            (Some(401 | 403), _) => StoreError::PermissionDenied { operation, path, store, reason },
+            (Some(401 | 403), _) | (_, Some("ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId")) => {
+                StoreError::PermissionDenied { operation, path, store, reason }
+            }
             (Some(408 | 409 | 425 | 429), _) | (None, _) => {
                 StoreError::Unavailable { operation, path, store, reason }
             }
