@@ -7,10 +7,8 @@ pub mod clock;
 pub mod durable;
 mod keyed;
 pub mod keyring;
-pub mod lineage;
 pub mod manifest;
 pub mod names;
-mod objects;
 pub mod pack;
 pub mod probe;
 pub mod racing;
@@ -18,3 +16,5 @@ pub mod repository;
 pub mod seal;
 pub mod store;
 pub mod wal;
+
+pub use repository::lineage;

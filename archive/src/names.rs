@@ -10,8 +10,6 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::timeline::TimelineId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::racing::NameMode;
-
 /// The text is not so many lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {digits} lower-case hexadecimal digits")]
@@ -222,6 +220,26 @@ pub fn backup_manifest(backup: &impl fmt::Display) -> String {
 /// The copy of the keyring generation that a backup was made with, below the lineage.
 pub fn backup_keyring(backup: &impl fmt::Display) -> String {
     format!("{BACKUPS}/{backup}/keyring")
+}
+
+/// How names that could race are written in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameMode {
+    /// As they are: the store honours conditional creates.
+    Plain,
+    /// With the content's digest: it does not.
+    Content,
+}
+
+impl NameMode {
+    /// The name under which content with this digest is stored as `path`.
+    pub fn name(self, path: &str, digest: ShortDigest) -> String {
+        match self {
+            Self::Plain => path.to_owned(),
+            Self::Content => format!("{path}.{digest}"),
+        }
+    }
 }
 
 /// Splits `<name>.<32 hex>`, as stores without a conditional create have names (I4).

@@ -9,30 +9,10 @@
 //! at least one of two sees the other: both may fail, but never do both succeed.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use crate::names::{ShortDigest, split_content_name};
+pub use crate::names::NameMode;
+use crate::names::split_content_name;
 use crate::store::{Created, Store, StoreError};
-
-/// How names that could race are written in a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NameMode {
-    /// As they are: the store honours conditional creates.
-    Plain,
-    /// With the content's digest: it does not.
-    Content,
-}
-
-impl NameMode {
-    /// The name under which content with this digest is stored as `path`.
-    pub fn name(self, path: &str, digest: ShortDigest) -> String {
-        match self {
-            Self::Plain => path.to_owned(),
-            Self::Content => format!("{path}.{digest}"),
-        }
-    }
-}
 
 /// A race that could not be decided, or a store that failed.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,10 @@
 //! The order of creation is `highwater.json`, `cluster.json`, keyring, lineage; a crash in between leaves a beginning
 //! that the next `init` completes.
 
+mod cluster;
+pub mod lineage;
+pub(crate) mod objects;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,12 +19,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::keyring::{Keyring, KeyringError, MAX_WRAPPED_BYTES, Recipients, Unlock};
-use crate::lineage::{Lineage, LineageError, LineageRecord};
-use crate::names::{self, ClusterId, ClusterName, LineageId, RepositoryId, ShortDigest};
+use crate::keyring::{Keyring, KeyringError, Recipients, Unlock};
+use crate::names::{self, ClusterId, ClusterName, RepositoryId, ShortDigest};
 pub use crate::racing::NameMode;
 use crate::racing::{self, Published, RaceError};
 use crate::store::{Store, StoreError};
+
+pub use cluster::{Cluster, LockedCluster};
+use lineage::LineageError;
 
 /// The reader version that this program implements.
 pub const READER: u32 = 1;
@@ -33,9 +39,6 @@ pub const DEFAULT_EXTENT_BYTES: u32 = 1 << 20;
 
 /// The largest plain object that is read, in bytes.
 const MAX_PLAIN_BYTES: u64 = 64 << 10;
-
-/// The most generations of a keyring that are read.
-const MAX_GENERATIONS: u32 = 1000;
 
 /// `highwater.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,7 +345,7 @@ impl Repository {
                 ),
             });
         }
-        Ok(LockedCluster { repository: self.clone(), name: name.clone(), info })
+        Ok(LockedCluster::new(self.clone(), name.clone(), info))
     }
 
     /// Adds a cluster with a keyring of its own, or opens the one that is there. True when this call made its keyring.
@@ -367,181 +370,13 @@ impl Repository {
             return Ok((locked.unlock(unlock).await?, false));
         }
         let failed = |source| RepositoryError::Keyring { cluster: name.to_string(), source };
-        let keyring = Keyring::generate(locked.info.cluster_id, recipients, now).map_err(failed)?;
+        let keyring = Keyring::generate(locked.info().cluster_id, recipients, now).map_err(failed)?;
         let wrapped = keyring.wrap(recipients).map_err(failed)?;
         // Before it counts: a keyring that this key cannot open again would be a lock without a key.
         Keyring::unwrap(&wrapped, unlock).map_err(failed)?;
         let path = names::keyring_object(name, 1);
         let published = publish_plain(&*self.store, self.info.names, &path, wrapped).await?;
         Ok((locked.unlock(unlock).await?, published == Published::New))
-    }
-}
-
-/// A cluster whose keyring has not been opened.
-#[derive(Debug, Clone)]
-pub struct LockedCluster {
-    repository: Repository,
-    name: ClusterName,
-    info: ClusterInfo,
-}
-
-impl LockedCluster {
-    /// What `cluster.json` says.
-    pub fn info(&self) -> &ClusterInfo {
-        &self.info
-    }
-
-    /// Opens the keyring with `unlock`.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Keyring`], [`RepositoryError::ForeignKeyring`], [`RepositoryError::Store`].
-    pub async fn unlock(&self, unlock: &Unlock) -> Result<Cluster, RepositoryError> {
-        let generations = self.generations().await?;
-        let keys = Keyring::unwrap_chain(&generations, unlock)
-            .map_err(|source| RepositoryError::Keyring { cluster: self.name.to_string(), source })?;
-        if keys.cluster_id() != self.info.cluster_id {
-            return Err(RepositoryError::ForeignKeyring {
-                cluster: self.name.to_string(),
-                expected: self.info.cluster_id,
-                found: keys.cluster_id(),
-            });
-        }
-        let wrapped = generations.into_iter().next_back().unwrap_or_default();
-        Ok(Cluster {
-            repository: self.repository.clone(),
-            name: self.name.clone(),
-            id: self.info.cluster_id,
-            keys: Arc::new(keys),
-            wrapped_keyring: wrapped,
-        })
-    }
-
-    /// The wrapped generations of its keyring, from the first to the highest contiguous number.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Store`], [`RepositoryError::Malformed`] for one that is absurdly large.
-    pub async fn generations(&self) -> Result<Vec<Bytes>, RepositoryError> {
-        let (store, mode) = (&*self.repository.store, self.repository.info.names);
-        let mut generations = Vec::new();
-        for generation in 1..=MAX_GENERATIONS {
-            let path = names::keyring_object(&self.name, generation);
-            let Some(bytes) = read_bounded(store, mode, &path, MAX_WRAPPED_BYTES as u64).await? else {
-                break;
-            };
-            generations.push(bytes);
-        }
-        Ok(generations)
-    }
-}
-
-/// A cluster whose keys are open. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Cluster {
-    repository: Repository,
-    name: ClusterName,
-    id: ClusterId,
-    keys: Arc<Keyring>,
-    wrapped_keyring: Bytes,
-}
-
-impl Cluster {
-    /// A cluster whose keys were kept since it was opened before; the store is not asked. It has no wrapped keyring.
-    pub fn remembered(repository: Repository, name: ClusterName, keys: Keyring) -> Self {
-        let id = keys.cluster_id();
-        Self { repository, name, id, keys: Arc::new(keys), wrapped_keyring: Bytes::new() }
-    }
-
-    /// The repository that it lies in.
-    pub fn repository(&self) -> &Repository {
-        &self.repository
-    }
-
-    /// Its name in the repository.
-    pub fn name(&self) -> &ClusterName {
-        &self.name
-    }
-
-    /// Its id.
-    pub fn id(&self) -> ClusterId {
-        self.id
-    }
-
-    /// Its keys.
-    pub fn keys(&self) -> &Arc<Keyring> {
-        &self.keys
-    }
-
-    /// The newest generation of the keyring as it is stored: what a recovery kit and a backup hold a copy of.
-    pub fn wrapped_keyring(&self) -> &Bytes {
-        &self.wrapped_keyring
-    }
-
-    /// Stores `next` as the generation after the current one, and answers the cluster with it.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Keyring`] when another generation with that number is there already: open the cluster again.
-    pub async fn append_generation(
-        &self,
-        next: Keyring,
-        recipients: &Recipients,
-    ) -> Result<Self, RepositoryError> {
-        self.repository.require_writer()?;
-        let failed = |source| RepositoryError::Keyring { cluster: self.name.to_string(), source };
-        let generation = next.generation();
-        if Some(generation) != self.keys.generation().checked_add(1) {
-            return Err(failed(KeyringError::Chain { generation, reason: "its number is not the next one" }));
-        }
-        let wrapped = next.wrap(recipients).map_err(failed)?;
-        let path = names::keyring_object(&self.name, generation);
-        let (store, mode) = (&*self.repository.store, self.repository.info.names);
-        match publish_plain(store, mode, &path, wrapped.clone()).await? {
-            Published::New => {}
-            Published::Exists(_) => {
-                let reason = "somebody else has stored one with this number";
-                return Err(failed(KeyringError::Chain { generation, reason }));
-            }
-        }
-        Ok(Self { keys: Arc::new(next), wrapped_keyring: wrapped.into(), ..self.clone() })
-    }
-
-    /// All lineages, oldest first.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Lineage`] when one cannot be opened, [`RepositoryError::Store`].
-    pub async fn lineages(&self) -> Result<Vec<Lineage>, RepositoryError> {
-        let listing = self.repository.store.list_dir(&names::cluster_dir(&self.name)).await?;
-        let mut lineages = Vec::new();
-        for directory in listing.directories {
-            let Some(id) = directory.rsplit('/').next().and_then(|name| name.parse::<LineageId>().ok())
-            else {
-                continue;
-            };
-            match self.lineage(id).await {
-                Ok(lineage) => lineages.push(lineage),
-                // Its record is the first thing written: without it nothing has begun, or all has been expired.
-                Err(RepositoryError::Lineage(error)) if error.is_not_found() => {}
-                Err(other) => return Err(other),
-            }
-        }
-        lineages.sort_by_key(|lineage| (lineage.record().created_at, lineage.record().lineage));
-        Ok(lineages)
-    }
-
-    /// The lineage with this id.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Lineage`], whose `is_not_found` is true when there is none.
-    pub async fn lineage(&self, id: LineageId) -> Result<Lineage, RepositoryError> {
-        Ok(Lineage::open(self, id).await?)
-    }
-
-    /// Begins a lineage (I1).
-    ///
-    /// # Errors
-    /// [`RepositoryError::TooNew`], [`RepositoryError::Lineage`].
-    pub async fn create_lineage(&self, record: LineageRecord) -> Result<Lineage, RepositoryError> {
-        self.repository.require_writer()?;
-        Ok(Lineage::create_new(self, record).await?)
     }
 }
 

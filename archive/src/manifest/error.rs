@@ -1,6 +1,6 @@
 //! What can be wrong with a manifest.
 
-use crate::lineage::LineageError;
+use crate::repository::lineage::LineageError;
 
 /// A manifest, or a part of one, could not be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use super::lines::{self, Decoded, FileLine};
 use super::order::OrderCheck;
 use super::parts::{PartsReader, PartsWriter, Stream};
 use super::{BackupId, Manifest, ManifestError, Part};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 
 /// Writes a file list.
 pub struct FileListWriter {

@@ -4,7 +4,7 @@
 //! stands in its header, and in its name), stored, and used again. That bound is the memory limit of both sides.
 
 use super::{BackupId, ManifestError, Part};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 use crate::seal::{Codec, ObjectKind};
 use crate::store::Created;
 

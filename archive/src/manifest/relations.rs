@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::{PartsReader, PartsWriter, Stream};
 use super::{BackupId, FilePath, Manifest, ManifestError, Part, text};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 
 /// One line of the relation map.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

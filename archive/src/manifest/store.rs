@@ -1,7 +1,7 @@
 //! The objects of a backup that are not streams: intent and head.
 
 use super::{BackupId, Intent, Manifest, ManifestError};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 use crate::seal::{Codec, ObjectKind};
 use crate::store::Created;
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::keyring::Unlock;
-use crate::lineage::{Lineage, LineageRecord};
+use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::names::LineageId;
 use crate::pack::{EXTENT_BYTES, PackError, PackReader, PackWriter, buffer_bytes};
 use crate::racing::NameMode;

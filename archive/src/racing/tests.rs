@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::names::ShortDigest;
 use crate::store::memory::{Fault, Gate, MemoryStore, Operation};
 
 const PATH: &str = "clusters/main/wal/x";

@@ -2,9 +2,11 @@
 
 use highwater_pitr::segment::WalSegmentSize;
 
+use super::lineage::{Lineage, LineageRecord};
 use super::*;
 use crate::keyring::KeyClass;
-use crate::lineage::ClosedRecord;
+use crate::names::LineageId;
+use crate::repository::lineage::ClosedRecord;
 use crate::seal::{Codec, ObjectKind, SealError};
 use crate::store::Created;
 use crate::store::memory::{Fault, MemoryStore, Operation};

@@ -7,7 +7,7 @@ use highwater_pitr::lsn::Lsn;
 use highwater_pitr::timeline::TimelineId;
 use serde::{Deserialize, Serialize};
 
-use crate::lineage::{Lineage, LineageError, from_json, to_json};
+use crate::repository::lineage::{Lineage, LineageError, from_json, to_json};
 use crate::names::{self, WriterId};
 use crate::racing::Published;
 use crate::seal::{Codec, ObjectKind};

@@ -7,7 +7,7 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::timeline::HistoryError;
 use highwater_pitr::wal::WalError;
 
-use crate::lineage::LineageError;
+use crate::repository::lineage::LineageError;
 use crate::seal::{Digest, SealError};
 
 /// What identifies the content of a WAL object.

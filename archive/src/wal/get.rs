@@ -6,7 +6,7 @@ use highwater_pitr::wal::read_segment_header;
 
 use super::list::list_variants;
 use super::{Content, WalGetError, parts};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 use crate::names;
 use crate::seal::{self, Header, ObjectKind};
 
@@ -143,7 +143,7 @@ fn fetch(answer: Result<Bytes, crate::store::StoreError>) -> Result<Option<Bytes
     match answer {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(crate::lineage::LineageError::from(error).into()),
+        Err(error) => Err(crate::repository::lineage::LineageError::from(error).into()),
     }
 }
 

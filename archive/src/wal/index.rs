@@ -6,7 +6,7 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 
 use super::get::read_head;
 use super::{WalGetError, get};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 use crate::names;
 
 /// The index of a segment, by one ranged read of its object; `None` when the segment is proven absent.

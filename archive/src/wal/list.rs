@@ -7,7 +7,7 @@ use highwater_pitr::timeline::TimelineId;
 use jiff::Timestamp;
 
 use super::WalGetError;
-use crate::lineage::{Lineage, LineageError};
+use crate::repository::lineage::{Lineage, LineageError};
 use crate::names::{self, WalEntry};
 use crate::racing::RaceError;
 use crate::store::ListEntry;

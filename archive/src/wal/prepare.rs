@@ -6,9 +6,9 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::wal::{SegmentHeader, read_segment_header};
 
 use super::{Content, MAX_WHOLE_SEGMENT_BYTES, WalPutError};
-use crate::lineage::{Lineage, LineageRecord};
+use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::names;
-use crate::objects::short;
+use crate::repository::objects::short;
 use crate::seal::{self, Codec, HeaderExtra, MAX_FRAME_BYTES, ObjectKind};
 
 /// A segment that was checked, brought into its canonical form and, unless it is large, sealed.

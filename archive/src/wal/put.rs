@@ -5,9 +5,9 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 
 use super::get::{Present, read_at, read_present};
 use super::{Content, PreparedSegment, WalGetError, WalPutError, get, parts};
-use crate::lineage::Lineage;
+use crate::repository::lineage::Lineage;
 use crate::names;
-use crate::objects::short;
+use crate::repository::objects::short;
 use crate::racing::Published;
 use crate::seal::Codec;
 use crate::store::Created;
@@ -60,7 +60,7 @@ pub async fn put_partial(
 /// # Errors
 /// [`WalPutError::BrokenChain`], [`WalPutError::Conflict`], [`WalPutError::Unreadable`], [`WalPutError::Lineage`].
 pub async fn put_prepared(lineage: &Lineage, prepared: &PreparedSegment) -> Result<Stored, WalPutError> {
-    lineage.repository().require_writer().map_err(crate::lineage::LineageError::from)?;
+    lineage.repository().require_writer().map_err(crate::repository::lineage::LineageError::from)?;
     if prepared.is_refused() {
         return match read_theirs(lineage, prepared).await? {
             Some(theirs) => beside(lineage, prepared, theirs).await,

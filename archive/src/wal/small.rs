@@ -4,7 +4,7 @@ use highwater_pitr::segment::WalFile;
 use highwater_pitr::timeline::TimelineHistory;
 
 use super::{Content, Stored, WalGetError, WalPutError};
-use crate::lineage::{Lineage, LineageError};
+use crate::repository::lineage::{Lineage, LineageError};
 use crate::names;
 use crate::racing::Published;
 use crate::seal::{Codec, ObjectKind};

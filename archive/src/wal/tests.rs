@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::fixture::WalWriter;
 use super::*;
 use crate::keyring::{KeyClass, Recipients, Unlock};
-use crate::lineage::{Lineage, LineageError, LineageRecord};
+use crate::repository::lineage::{Lineage, LineageError, LineageRecord};
 use crate::names::{self, LineageId, WalEntry, WriterId};
 use crate::racing::{NameMode, RaceError};
 use crate::repository::{Cluster, CreateParams, DEFAULT_EXTENT_BYTES, Repository};

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::keyring::Keyring;
 use crate::names::{self, ClusterId, LineageId};
-use crate::objects::Objects;
 use crate::racing::{NameMode, Published, RaceError};
+use crate::repository::objects::Objects;
 use crate::repository::{Cluster, Repository, RepositoryError};
 use crate::seal::{Codec, ObjectKind, ObjectName, SealError};
 use crate::store::{Created, ListEntry, Store, StoreError};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::keyring::Keyring;
-use crate::lineage::LineageError;
 use crate::names::{LineageId, ShortDigest};
 use crate::racing::{self, NameMode, Published};
+use crate::repository::lineage::LineageError;
 use crate::seal::{self, Codec, Digest, HeaderExtra, ObjectKind, ObjectName};
 use crate::store::{Created, ListEntry, Store};
 
