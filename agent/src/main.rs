@@ -8,6 +8,7 @@ mod backup;
 mod check;
 mod commands;
 mod config;
+mod console;
 mod context;
 mod demo;
 mod exit;

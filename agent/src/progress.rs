@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-use crate::report;
+use crate::console;
 
 /// How long between two log lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -81,6 +81,6 @@ impl Progress {
 
     fn line(&self, done: u64) {
         let total = self.total.load(Ordering::Relaxed);
-        report::line(&format!("{}: {} of {}", self.what, HumanBytes(done), HumanBytes(total)));
+        console::line(&format!("{}: {} of {}", self.what, HumanBytes(done), HumanBytes(total)));
     }
 }

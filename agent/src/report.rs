@@ -3,7 +3,6 @@
 //! Library errors carry their own hints; the chain of causes is searched for the outermost one. With `--json` the same two
 //! strings are one object on standard output.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use highwater_archive::durable::DurableError;
@@ -16,6 +15,7 @@ use highwater_pitr::control::ControlError;
 
 use crate::backup::{BackupError, Incomplete};
 use crate::config::ConfigError;
+pub use crate::console::{line, result};
 use crate::exit::{Caller, Exit};
 use crate::pg::{DataDirError, PgError};
 
@@ -109,17 +109,6 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             cause.downcast_ref::<Problem>().map(|problem| problem.exit)
         })
         .unwrap_or(Exit::Failed)
-}
-
-/// Prints a line on standard error. Where nobody reads that any longer, nothing is left to be told, and the macros of the
-/// standard library would panic.
-pub fn line(text: &str) {
-    drop(writeln!(std::io::stderr(), "{text}"));
-}
-
-/// Prints a result on standard output, whose reader may have seen enough.
-pub fn result(text: &str) {
-    drop(writeln!(std::io::stdout(), "{text}"));
 }
 
 /// Prints an error and chooses the exit code; the last thing `main` does.
