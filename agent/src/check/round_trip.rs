@@ -32,7 +32,7 @@ pub async fn run(
     let segment = end_segment(&server.session).await?;
     let begun = Instant::now();
     for (repository, lineage) in lineages {
-        let archived = wait(server, lineage, segment, timeout.saturating_sub(begun.elapsed()), failed_before)
+        let archived = wait(server, lineage, segment, Wait { begun, timeout, failed_before })
             .await
             .with_context(|| format!("repository {repository}"))?;
         compare(&archived, segment, config.data_dir()?)
@@ -53,15 +53,22 @@ async fn end_segment(session: &Session) -> anyhow::Result<SegmentName> {
     name.parse().with_context(|| format!("PostgreSQL named a segment {name:?}"))
 }
 
+/// How long to wait, and what the archiver had failed at before.
+#[derive(Clone, Copy)]
+struct Wait {
+    begun: Instant,
+    timeout: Duration,
+    failed_before: i64,
+}
+
 /// Waits until the segment is in a repository.
 async fn wait(
     server: &Server,
     lineage: &Lineage,
     segment: SegmentName,
-    timeout: Duration,
-    failed_before: i64,
+    wait: Wait,
 ) -> anyhow::Result<Vec<u8>> {
-    let begun = Instant::now();
+    let Wait { begun, timeout, failed_before } = wait;
     loop {
         if let Some(bytes) = wal::get(lineage, &WalFile::Segment(segment)).await? {
             return Ok(bytes);

@@ -1,0 +1,192 @@
+//! `highwater adopt`: a restored copy becomes the cluster.
+
+use std::path::PathBuf;
+
+use highwater_tests::{Cluster, Highwater, Postgres, Scratch, for_each_major, newest};
+
+use crate::ground::{archive_one, archiving, host_state, objects, refused};
+
+/// A copy restored to `target` and promoted, with a configuration of its own for the same repository.
+fn restored(
+    postgres: &'static Postgres,
+    scratch: &Scratch,
+    highwater: &Highwater,
+    name: &str,
+    target: &[&str],
+) -> (Cluster, Highwater) {
+    let data: PathBuf = scratch.join(name);
+    let shown = data.display().to_string();
+    let arguments: Vec<&str> =
+        ["restore", "--target-dir", &shown, "--action", "promote"].iter().chain(target).copied().collect();
+    highwater.ok(&arguments);
+    let copy = Cluster::open(postgres, scratch, name, &data);
+    let copys = Highwater::new(scratch, name, &copy).local_repository("primary");
+    copy.start();
+    copy.wait_until_writable();
+    (copy, copys)
+}
+
+/// Turns archiving on as adopt has printed it.
+fn archive_again(copy: &Cluster, copys: &Highwater) {
+    // The harness opens a copy without fsync, and a backup of such a server is refused.
+    copy.option("fsync", "on");
+    copy.configure(&[("archive_mode", "on"), ("archive_command", &copys.archive_command())]);
+    copy.restart();
+}
+
+fn lineages(highwater: &Highwater) -> Vec<serde_json::Value> {
+    highwater.json(&["list"])["repositories"][0]["lineages"].as_array().unwrap().clone()
+}
+
+/// I1, PAIN 7: beside a living primary a copy may not go on with the lineage; it gets one of its own, in which it archives and is
+/// backed up, and the primary's is untouched and goes on.
+#[test]
+fn beside_a_living_primary_a_copy_opens_its_own_lineage() {
+    for_each_major(|postgres| {
+        let scratch = Scratch::new();
+        let (cluster, highwater) = archiving(postgres, &scratch);
+        highwater.ok(&["backup", "--fast-checkpoint"]);
+        archive_one(&cluster);
+        cluster.execute("select pg_create_restore_point('here')");
+        cluster.execute("create table later as select 1 as x");
+        archive_one(&cluster);
+        let production = lineages(&highwater)[0]["lineage"].as_str().unwrap().to_owned();
+
+        let (copy, copys) = restored(postgres, &scratch, &highwater, "copy", &["--to-restore-point", "here"]);
+        assert_eq!(copy.value("show archive_mode"), "off");
+        let before = objects(&scratch, "primary");
+        let segment = copy.value("select pg_walfile_name(pg_current_wal_lsn())");
+        refused(&copys, copy.data(), &segment, &["highwater adopt"]);
+        copys.fails(&["adopt"], 3, &["may not go on", "--new-lineage"]);
+        copys.fails(&["adopt", "--continue-lineage"], 3, &["--yes"]);
+        assert_eq!(objects(&scratch, "primary"), before);
+
+        let adopted = copys.json(&["adopt", "--new-lineage"]);
+        assert_eq!(adopted["isolation_ended"], true);
+        let own = adopted["lineage"].as_str().unwrap();
+        assert_ne!(own, production);
+        archive_again(&copy, &copys);
+        archive_one(&copy);
+        copys.ok(&["backup", "--fast-checkpoint"]);
+        let check = copys.run(&["check"]);
+        assert_eq!(check.code, Some(0), "{check}");
+
+        // Nothing but the new lineage was added, and it knows where it comes from.
+        let mine = format!("clusters/main/{own}/");
+        let added: Vec<String> =
+            objects(&scratch, "primary").into_iter().filter(|path| !before.contains(path)).collect();
+        assert!(added.iter().all(|path| path.starts_with(&mine)), "{added:#?}");
+        let both = lineages(&highwater);
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[1]["parent"], production.as_str());
+        assert_eq!(both[1]["reason"], "adopt");
+        assert_eq!(both[1]["backups"].as_array().unwrap().len(), 1);
+        copy.stop();
+
+        // The primary goes on, and its own promotion to the same timeline number archives its history.
+        archive_one(&cluster);
+        cluster.stop();
+        std::fs::write(cluster.data().join("standby.signal"), "").unwrap();
+        cluster.start();
+        cluster.promote();
+        archive_one(&cluster);
+        assert!(
+            objects(&scratch, "primary")
+                .contains(&format!("clusters/main/{production}/wal/00000002.history"))
+        );
+        cluster.stop();
+    });
+}
+
+/// I1: where nobody has gone on, the copy continues the lineage: its history and WAL join the archive, and one backup reaches
+/// across.
+#[test]
+fn after_the_loss_of_the_primary_a_copy_continues() {
+    for_each_major(|postgres| {
+        let scratch = Scratch::new();
+        let (cluster, highwater) = archiving(postgres, &scratch);
+        highwater.ok(&["backup", "--fast-checkpoint"]);
+        archive_one(&cluster);
+        cluster.kill();
+
+        let (copy, copys) = restored(postgres, &scratch, &highwater, "copy", &["--to", "latest"]);
+        // The killed primary wrote nothing that the copy lacks, unless its last segment reaches beyond the fork.
+        let adopted = copys.run(&["adopt", "--json"]);
+        let adopted = match adopted.code {
+            Some(0) => adopted.success(),
+            _ => {
+                assert!(adopted.stdout.contains("beyond the point where this copy begins"), "{adopted}");
+                copys.ok(&["adopt", "--continue-lineage", "--yes", "--json"])
+            }
+        };
+        let adopted: serde_json::Value = serde_json::from_str(&adopted).unwrap();
+        assert_eq!(adopted["new_lineage"], false);
+        let production = host_state(cluster.data());
+        assert_eq!(host_state(copy.data())["lineage"], production["lineage"]);
+        assert_ne!(host_state(copy.data())["writer"], production["writer"]);
+        archive_again(&copy, &copys);
+        archive_one(&copy);
+        assert!(objects(&scratch, "primary").iter().any(|path| path.ends_with("wal/00000002.history")));
+        copys.ok(&["backup", "--fast-checkpoint"]);
+        let lineages = lineages(&copys);
+        assert_eq!(lineages.len(), 1);
+        let timelines: Vec<_> =
+            lineages[0]["timelines"].as_array().unwrap().iter().map(|line| &line["timeline"]).collect();
+        assert_eq!(timelines, [1, 2]);
+        // Run again, it finds itself.
+        assert_eq!(copys.json(&["adopt"])["lineage"], adopted["lineage"]);
+        copy.stop();
+    });
+}
+
+/// Two copies of one cluster cannot both continue it.
+#[test]
+fn the_second_copy_finds_the_first() {
+    let scratch = Scratch::new();
+    let (cluster, highwater) = archiving(newest(), &scratch);
+    highwater.ok(&["backup", "--fast-checkpoint"]);
+    archive_one(&cluster);
+    cluster.kill();
+    let (first, firsts) = restored(newest(), &scratch, &highwater, "first", &["--to", "latest"]);
+    let (second, seconds) = restored(newest(), &scratch, &highwater, "second", &["--to", "latest"]);
+    firsts.ok(&["adopt", "--continue-lineage", "--yes"]);
+    seconds.fails(&["adopt"], 3, &["timeline 2 is being written by another data directory"]);
+    let adopted = seconds.json(&["adopt", "--new-lineage"]);
+    assert_eq!(adopted["new_lineage"], true);
+    first.stop();
+    second.stop();
+}
+
+/// A copy that has not been promoted has no WAL of its own yet.
+#[test]
+fn a_copy_in_recovery_is_not_adopted() {
+    let scratch = Scratch::new();
+    let (cluster, highwater) = archiving(newest(), &scratch);
+    highwater.ok(&["backup", "--fast-checkpoint"]);
+    archive_one(&cluster);
+    cluster.stop();
+    let data = scratch.join("copy");
+    highwater.ok(&["restore", "--target-dir", data.to_str().unwrap(), "--to", "latest"]);
+    let copy = Cluster::open(newest(), &scratch, "copy", &data);
+    let copys = Highwater::new(&scratch, "copy", &copy).local_repository("primary");
+    copys.fails(&["adopt", "--new-lineage"], 3, &["still in recovery", "promote"]);
+    assert!(!data.join("highwater/lineage.json").exists());
+}
+
+/// A cluster made anew in the same directory is another one: it opens a lineage of its own under the same name.
+#[test]
+fn a_cluster_made_anew_opens_a_new_lineage() {
+    let scratch = Scratch::new();
+    let (cluster, highwater) = archiving(newest(), &scratch);
+    archive_one(&cluster);
+    cluster.stop();
+    let anew = Cluster::builder(newest(), &scratch, "anew").create();
+    let anews = Highwater::new(&scratch, "anew", &anew).local_repository("primary");
+    anews.fails(&["init"], 3, &["another one", "highwater adopt --new-lineage"]);
+    anews.ok(&["adopt", "--new-lineage"]);
+    anew.configure(&[("archive_mode", "on"), ("archive_command", &anews.archive_command())]);
+    anew.start();
+    archive_one(&anew);
+    assert_eq!(lineages(&highwater).len(), 2);
+    anew.stop();
+}

@@ -1,0 +1,150 @@
+//! `highwater init`.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use highwater_tests::{Cluster, Highwater, Scratch, installed, is_root, newest, oldest, server_user};
+
+use crate::ground::{archive_one, archiving, copy, host_state, objects};
+
+/// It works on a server that is down, creates each thing once, and changes nothing when run again.
+#[test]
+fn a_second_run_changes_nothing() {
+    for postgres in installed() {
+        let scratch = Scratch::new();
+        let cluster = Cluster::builder(postgres, &scratch, "main").create();
+        let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
+        let first = highwater.json(&["init"]);
+        let (state, before) = (host_state(cluster.data()), objects(&scratch, "primary"));
+        let key = std::fs::read(scratch.join("primary.key")).unwrap();
+        let second = highwater.json(&["init"]);
+        assert_eq!(first["lineage"], second["lineage"]);
+        assert_eq!(first["repositories"][0]["fingerprint"], second["repositories"][0]["fingerprint"]);
+        assert_eq!(second["repositories"][0]["created"], false);
+        assert_eq!((state, before), (host_state(cluster.data()), objects(&scratch, "primary")));
+        assert_eq!(key, std::fs::read(scratch.join("primary.key")).unwrap());
+        assert_eq!(first["postgresql"], postgres.major);
+    }
+}
+
+/// What a person must keep is printed: the kit with the wrapped keyring, the fingerprint, and the lines for PostgreSQL, which
+/// carry the cluster.
+#[test]
+fn it_prints_what_belongs_in_a_vault_and_in_postgresql_conf() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").create();
+    let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
+    let said = highwater.ok(&["init"]);
+    let key = std::fs::read_to_string(scratch.join("primary.key")).unwrap();
+    let secret = key.lines().find(|line| line.starts_with("AGE-SECRET-KEY-1")).unwrap();
+    assert!(!said.contains(secret), "the key itself is never printed");
+    for words in
+        ["RECOVERY KIT", "BEGIN AGE ENCRYPTED FILE", "archive_mode = on", "--cluster main archive-push %p"]
+    {
+        assert!(said.contains(words), "{words} is not in\n{said}");
+    }
+    let json = highwater.json(&["init"]);
+    assert!(said.contains(json["repositories"][0]["fingerprint"].as_str().unwrap()));
+}
+
+/// The key, the state and the repository are the server user's alone, also when root ran the command.
+#[test]
+fn what_it_writes_is_nobody_elses() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").create();
+    let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary").as_root();
+    highwater.ok(&["init"]);
+    let state = cluster.data().join("highwater");
+    for (path, mode) in [
+        (scratch.join("primary.key"), 0o600),
+        (scratch.join("primary"), 0o700),
+        (scratch.join("primary/highwater.json"), 0o600),
+        (state.clone(), 0o700),
+        (state.join("lineage.json"), 0o600),
+    ] {
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "{}", path.display());
+        if is_root() {
+            assert_eq!(metadata.uid(), server_user().uid, "{}", path.display());
+        }
+    }
+    cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);
+    cluster.start();
+    archive_one(&cluster);
+    cluster.stop();
+}
+
+/// PAIN 6: two clusters of one name never meet in a repository.
+#[test]
+fn another_cluster_of_the_same_name_is_refused() {
+    let scratch = Scratch::new();
+    let first = Cluster::builder(newest(), &scratch, "one").create();
+    Highwater::new(&scratch, "one", &first).local_repository("primary").ok(&["init"]);
+    let before = objects(&scratch, "primary");
+    let second = Cluster::builder(oldest(), &scratch, "two").create();
+    let other = Highwater::new(&scratch, "two", &second).local_repository("primary");
+    other.fails(&["init"], 3, &["another one", "system identifier", "cluster.name"]);
+    assert_eq!(objects(&scratch, "primary"), before);
+    assert!(!second.data().join("highwater").exists());
+    // Under a name of its own it has a place beside the first.
+    let own = scratch
+        .file("own.toml", std::fs::read_to_string(other.config()).unwrap().replace("\"main\"", "\"second\""));
+    let said = other.bare(&["init", "--config", own.to_str().unwrap()]).output().unwrap();
+    assert!(said.status.success());
+}
+
+/// I1: a copy without the host state cannot take the lineage that its original writes.
+#[test]
+fn a_copy_cannot_take_a_lineage_that_is_written() {
+    let scratch = Scratch::new();
+    let (cluster, highwater) = archiving(newest(), &scratch);
+    archive_one(&cluster);
+    cluster.stop();
+    let data = scratch.join("copied");
+    copy(cluster.data(), &data);
+    std::fs::remove_dir_all(data.join("highwater")).unwrap();
+    let copied = Cluster::open(newest(), &scratch, "copied", &data);
+    let before = objects(&scratch, "primary");
+    let other = Highwater::new(&scratch, "copied", &copied).local_repository("primary");
+    other.fails(&["init"], 3, &["written by another data directory", "highwater adopt"]);
+    assert_eq!(objects(&scratch, "primary"), before);
+    highwater.ok(&["init"]);
+}
+
+/// An init that was cut short before the host state was written is finished by the next.
+#[test]
+fn an_interrupted_init_is_finished_by_the_next() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").create();
+    let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
+    let first = highwater.json(&["init"]);
+    std::fs::remove_dir_all(cluster.data().join("highwater")).unwrap();
+    let before = objects(&scratch, "primary");
+    let second = highwater.json(&["init"]);
+    assert_eq!(first["lineage"], second["lineage"]);
+    assert_eq!(objects(&scratch, "primary"), before);
+}
+
+/// A repository that is added later holds the same lineage, under a keyring of its own.
+#[test]
+fn a_repository_added_later_gets_the_same_lineage() {
+    let scratch = Scratch::new();
+    let (cluster, highwater) = archiving(newest(), &scratch);
+    archive_one(&cluster);
+    let both = highwater.local_repository("second");
+    // Until init has run, the host knows nothing of it, and nothing is acknowledged.
+    let segment = cluster.switch_wal();
+    let path = cluster.data().join("pg_wal").join(&segment);
+    assert!(path.exists());
+    let said = crate::ground::push(&both, cluster.data(), &segment);
+    assert!(said.stderr.contains("highwater init"), "{said}");
+    let json = both.json(&["init"]);
+    let repositories = json["repositories"].as_array().unwrap();
+    assert_eq!(repositories.len(), 2);
+    assert_ne!(repositories[0]["fingerprint"], repositories[1]["fingerprint"]);
+    cluster.tolerate("archive command failed");
+    let segment = archive_one(&cluster);
+    for name in ["primary", "second"] {
+        assert!(crate::ground::holds(&scratch, name, &segment), "{name}");
+    }
+    cluster.stop();
+}
