@@ -205,6 +205,11 @@ struct Contents {
 impl Attempt<'_> {
     async fn run(&self) -> Result<Manifest, BackupError> {
         let lineage = self.destination.lineage;
+        // Half-written files of a backup that was killed lie where nobody would write again, and no list shows them.
+        let swept = lineage.store().sweep(&lineage.full_path("")).await?;
+        if swept > 0 {
+            tracing::info!("removed {swept} files that killed writers had left in the repository");
+        }
         manifest::write_intent(lineage, &self.intent()).await?;
         let held = HeldSession::new(Session::connect(self.config).await?);
         let start_lsn = held.start(&self.options.label, self.options.fast_checkpoint).await?;

@@ -55,12 +55,19 @@ fn a_killed_backup_is_no_backup() {
         running.0.kill().unwrap();
         running.end();
         assert!(ground.objects("/manifest").is_empty());
-        assert!(!ground.objects("/packs/").is_empty());
+        let packs = ground.objects("/packs/");
+        // As it would be killed in the middle of a write, two hours ago.
+        let pack = scratch.join("repo").join(packs.keys().next().unwrap());
+        let leftover = pack.with_file_name(".highwater-tmp.00000000.1.0011223344556677");
+        std::fs::copy(&pack, &leftover).unwrap();
+        let then = pack.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(7200);
+        std::fs::File::options().write(true).open(&leftover).unwrap().set_modified(then).unwrap();
 
         cluster.configure(&[("archive_command", &ground.highwater.archive_command())]);
         cluster.reload();
         ground.backup(&[]);
         assert_eq!(ground.objects("/manifest").len(), 1);
+        assert!(pack.exists() && !leftover.exists());
         ground.restore(&scratch, "restored", &["--to-consistent"]);
     });
 }
