@@ -57,8 +57,7 @@ pub(super) fn compress(codec: Codec, raw: &[u8], room: &mut [u8]) -> Option<usiz
 pub(super) fn seal(cipher: &FrameCipher, number: u32, last: bool, frame: &mut [u8]) -> Option<()> {
     let (head, ciphertext) = frame.split_first_chunk_mut::<FRAME_HEADER_LEN>()?;
     let length = u32::try_from(ciphertext.len()).ok()?;
-    let (plain, tag) = ciphertext.split_last_chunk_mut::<TAG_LEN>()?;
-    *tag = cipher.seal(number, last, plain).ok()?;
+    cipher.seal(number, last, ciphertext).ok()?;
     let crc = crc32fast::hash(ciphertext);
     let (length_bytes, crc_bytes) = head.split_first_chunk_mut::<4>()?;
     *length_bytes = length.to_le_bytes();
@@ -91,9 +90,10 @@ pub(super) fn decrypt<'a>(
 ) -> Result<&'a [u8], FrameCheck> {
     check_crc(frame)?;
     let ciphertext = frame.get_mut(FRAME_HEADER_LEN..).ok_or(FrameCheck::Length)?;
-    let (plain, tag) = ciphertext.split_last_chunk_mut::<TAG_LEN>().ok_or(FrameCheck::Length)?;
-    cipher.open(number, last, plain, tag).map_err(|_| FrameCheck::Tag)?;
-    Ok(plain)
+    if ciphertext.len() < TAG_LEN {
+        return Err(FrameCheck::Length);
+    }
+    cipher.open(number, last, ciphertext).map_err(|_| FrameCheck::Tag)
 }
 
 /// The raw length that the plaintext of a data frame claims; at most [`MAX_FRAME_BYTES`].

@@ -201,7 +201,8 @@ pub(super) fn object_cipher(
     let derived = name
         .object_key(kind, key.secret(), &header.salt, whole)
         .map_err(|error| SealError::Cannot { object: object(), reason: error.to_string() })?;
-    Ok(FrameCipher::new(&derived))
+    FrameCipher::new(&derived)
+        .map_err(|_| SealError::Cannot { object: object(), reason: "the cipher refuses its key".to_owned() })
 }
 
 /// Cuts up the plaintext of the last frame. `first` is where the first data frame begins.

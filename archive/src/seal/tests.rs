@@ -396,7 +396,8 @@ proptest! {
             if changed[end..] != sealed[end..] || changed[..HEADER_LEN] != sealed[..HEADER_LEN] {
                 prop_assert!(open(&keys, &object, &changed).is_err());
             }
-            let _ = scrub(PATH, &changed);
+            // It may pass: a header has no CRC. It must not panic.
+            scrub(PATH, &changed).ok();
         }
     }
 

@@ -35,8 +35,8 @@ enum RunningDigest {
     Unused,
     /// The caller knew it before.
     Known(Digest),
-    /// Taken while the frames go by.
-    Running(Digester),
+    /// Taken while the frames go by. Boxed, because a hasher is two kilobytes.
+    Running(Box<Digester>),
 }
 
 /// Where a frame has come to lie.
@@ -130,9 +130,9 @@ impl FrameWriter {
             },
         );
         let derive = |kind, secret: &[u8; 32]| {
-            name.object_key(kind, secret, &salt, &header)
-                .map(|key| FrameCipher::new(&key))
-                .map_err(|error| cannot(error.to_string()))
+            let key =
+                name.object_key(kind, secret, &salt, &header).map_err(|error| cannot(error.to_string()))?;
+            FrameCipher::new(&key).map_err(|_| cannot("the cipher refuses its key".into()))
         };
         let cipher = derive(name.kind, data_key.secret())?;
         if !attachment.is_empty() {
@@ -142,7 +142,7 @@ impl FrameWriter {
         let digest = match (name.kind, known.plain_digest) {
             (ObjectKind::Pack, _) => RunningDigest::Unused,
             (_, Some(digest)) => RunningDigest::Known(digest),
-            (_, None) => RunningDigest::Running(keys.digester()),
+            (_, None) => RunningDigest::Running(Box::new(keys.digester())),
         };
         let mut writer = Self {
             object,

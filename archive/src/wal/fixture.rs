@@ -87,13 +87,13 @@ impl WalWriter {
         header.extend_from_slice(body);
 
         self.lsn = self.lsn.next_multiple_of(8);
-        if self.lsn % PAGE == 0 {
+        if self.lsn.is_multiple_of(PAGE) {
             self.page_header(0);
         }
         self.prev = self.lsn;
         let mut rest = header.as_slice();
         while !rest.is_empty() {
-            if self.lsn % PAGE == 0 {
+            if self.lsn.is_multiple_of(PAGE) {
                 self.page_header(rest.len() as u32);
             }
             let room = (PAGE - self.lsn % PAGE) as usize;
@@ -106,7 +106,7 @@ impl WalWriter {
     }
 
     fn page_header(&mut self, remaining: u32) {
-        let long = self.lsn % self.size == 0;
+        let long = self.lsn.is_multiple_of(self.size);
         let flags = u16::from(remaining > 0) | if long { 2 } else { 0 };
         let mut header = Vec::new();
         header.extend_from_slice(&MAGIC_17.to_le_bytes());
