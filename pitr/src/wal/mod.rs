@@ -8,6 +8,7 @@
 pub mod event;
 pub mod fragments;
 pub mod page;
+mod pages;
 pub mod reader;
 pub mod record;
 #[cfg(test)]

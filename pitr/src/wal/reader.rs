@@ -16,6 +16,7 @@ use crate::segment::SegmentName;
 
 use super::WalError;
 use super::page::{LONG_HEADER, PageHeader, SHORT_HEADER, SegmentHeader, read_segment_header};
+use super::pages::{GatheredHeader, Pages};
 use super::record::{ALIGNMENT, CHECKED, HEADER, RecordHeader, check_total_len, crc32c, finish};
 
 /// A whole, valid record.
@@ -241,7 +242,7 @@ impl<'a> RecordReader<'a> {
 
     /// A record that the end of its page cuts.
     fn crossing_record(&mut self, at: usize, total_len: u32) -> Result<Option<Record<'a>>, Break> {
-        let mut gathered = Header::default();
+        let mut gathered = GatheredHeader::default();
         let mut digest = crc32c();
         let mut here = 0u32;
         let mut pieces = |piece: &[u8]| {
@@ -421,68 +422,5 @@ fn check_crc(
         Ok(())
     } else {
         Err((at, format!("the record's CRC is {found:08X}, not {expected:08X} as it says")))
-    }
-}
-
-/// A record's header, gathered from pieces.
-#[derive(Default)]
-struct Header {
-    bytes: [u8; HEADER],
-    len: usize,
-}
-
-impl Header {
-    /// Takes what is still missing from the front of `piece`; returns the rest.
-    fn take<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
-        let Some(room) = self.bytes.get_mut(self.len..) else { return piece };
-        let (mine, rest) = piece.split_at_checked(room.len()).unwrap_or((piece, &[]));
-        for (to, from) in room.iter_mut().zip(mine) {
-            *to = *from;
-        }
-        self.len += mine.len();
-        rest
-    }
-
-    fn whole(&self) -> Option<&[u8; HEADER]> {
-        (self.len == HEADER).then_some(&self.bytes)
-    }
-
-    fn prev(&self) -> Option<Lsn> {
-        (self.len >= 16).then(|| RecordHeader::parse(&self.bytes).prev)
-    }
-}
-
-/// The segment as pages.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pages<'a> {
-    bytes: &'a [u8],
-    /// Bytes in a page; a power of two, at least 1024.
-    page: usize,
-}
-
-impl<'a> Pages<'a> {
-    fn u32_at(&self, at: usize) -> Option<u32> {
-        self.bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
-    }
-
-    /// `len` bytes from offset `at`, when no page ends between them.
-    fn within_page(&self, at: usize, len: usize) -> Option<&'a [u8]> {
-        let in_page = self.page - (at & (self.page - 1));
-        if len > in_page { None } else { self.bytes.get(at..at + len) }
-    }
-
-    /// Appends `len` bytes of a record from offset `at` to `out`, leaving out page headers; fewer at the segment's end.
-    pub(crate) fn gather(&self, mut at: usize, len: usize, out: &mut Vec<u8>) {
-        let mut left = len;
-        while left > 0 {
-            if at.is_multiple_of(self.page) {
-                at += SHORT_HEADER;
-            }
-            let take = left.min(self.page - at % self.page);
-            let Some(piece) = self.bytes.get(at..at + take) else { return };
-            out.extend_from_slice(piece);
-            at += take;
-            left -= take;
-        }
     }
 }
