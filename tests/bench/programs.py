@@ -88,7 +88,7 @@ compression = "lz4"
         return f"{self.binary} --config {self.config} archive-push %p"
 
     def backup(self):
-        return [*self.command, "backup", "--jobs", "2"]
+        return [*self.command, "backup", "--fast-checkpoint", "--jobs", "2"]
 
     def restore(self, target):
         return [*self.command, "restore", "--target-dir", target, "--to-consistent", "--action", "promote", "--jobs", "2"]

@@ -105,7 +105,7 @@ fn every_dependency_is_accounted_for() {
     let external = |manifest: &str, heading: &str| -> BTreeSet<String> {
         section(manifest, heading).into_iter().filter(|name| !name.starts_with("highwater")).collect()
     };
-    let mut used = BTreeSet::new();
+    let (mut used, mut unused) = (BTreeSet::new(), Vec::new());
     for folder in ["pitr", "archive", "restore", "agent", "tests"] {
         let manifest = read(&format!("{folder}/Cargo.toml"));
         let of_crate = rust().into_iter().filter(|source| source.folder() == folder);
@@ -120,6 +120,7 @@ fn every_dependency_is_accounted_for() {
             }
         }
     }
+    assert!(unused.is_empty(), "declared and not used: {unused:#?}");
     let declared = external(&read("Cargo.toml"), "[workspace.dependencies]");
     assert_eq!(declared, used, "the workspace's dependencies, and those that its crates declare");
     let table = read("docs/dependencies.md");

@@ -30,7 +30,7 @@ impl Source {
     /// Whether it is compiled for tests only.
     pub fn is_test(&self) -> bool {
         self.folder() == "tests"
-            || self.path.contains("/tests/")
+            || ["/tests/", "/examples/"].iter().any(|folder| self.path.contains(folder))
             || self.path.ends_with("_tests.rs")
             || self.path.ends_with("/tests.rs")
     }
