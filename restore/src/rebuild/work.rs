@@ -3,6 +3,7 @@
 //! This is the one thing that grows with the cluster: 48 bytes an extent of 1 MiB and about 100 a file, so a cluster of a
 //! terabyte in a million files takes 150 MB. Names lie one after another in a single allocation.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use highwater_archive::manifest::{Extent, FileEntry, FileLine};
@@ -59,6 +60,9 @@ pub struct Work {
     names: Vec<u8>,
     files: Vec<FileTask>,
     packs: Vec<PackWork>,
+    /// Where each pack of the list stands in `packs`, by its number. Numbers come in any order: which of a backup's
+    /// writers begins a pack first, and which one's file comes first in the list, are two things.
+    pack_at: HashMap<u32, usize>,
     total_bytes: u64,
     file_count: u64,
 }
@@ -71,6 +75,7 @@ impl Work {
             names: Vec::new(),
             files: Vec::new(),
             packs: Vec::new(),
+            pack_at: HashMap::new(),
             total_bytes: 0,
             file_count: 0,
         }
@@ -80,8 +85,8 @@ impl Work {
     pub(super) fn add(&mut self, line: FileLine, layout: &Layout) -> Result<(), RebuildError> {
         match line {
             FileLine::Pack { pack, path, header } => {
-                if pack as usize != self.packs.len() {
-                    return Err(RebuildError::Hostile(format!("pack number {pack} out of turn")));
+                if self.pack_at.insert(pack, self.packs.len()).is_some() {
+                    return Err(RebuildError::Hostile(format!("pack number {pack} is named twice")));
                 }
                 self.packs.push(PackWork { path, header, tasks: Vec::new() });
                 Ok(())
@@ -114,7 +119,11 @@ impl Work {
         let number = u32::try_from(self.files.len()).map_err(|_| hostile())?;
         let count = u32::try_from(file.extents.len()).map_err(|_| hostile())?;
         for (index, extent) in (0u32..).zip(file.extents) {
-            let pack = self.packs.get_mut(extent.pack as usize).ok_or_else(hostile)?;
+            let at = self.pack_at.get(&extent.pack).copied();
+            let pack = at.and_then(|at| self.packs.get_mut(at)).ok_or_else(|| {
+                let name = layout.name(place);
+                RebuildError::Hostile(format!("{name} lies in pack {}, which is not named before", extent.pack))
+            })?;
             pack.tasks.push(Task { extent, file: number, index });
         }
         self.files.push(FileTask {
@@ -133,6 +142,7 @@ impl Work {
     /// Brings each pack's tasks into the order in which they lie in it, and forgets packs that nothing is needed from.
     pub(super) fn order_tasks(&mut self) {
         self.packs.retain(|pack| !pack.tasks.is_empty());
+        self.pack_at = HashMap::new();
         for pack in &mut self.packs {
             pack.tasks.shrink_to_fit();
             pack.tasks.sort_unstable_by_key(|task| task.extent.offset);
