@@ -133,6 +133,18 @@ async fn links_are_never_followed() {
     assert_eq!(secret.list("").await.expect("list").len(), 1);
 }
 
+/// A directory whose last object went is none any more, as in stores that have no directories.
+#[tokio::test]
+async fn an_empty_directory_is_none() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let store = LocalStore::new(scratch.path());
+    for path in ["a/b/c", "d/e"] {
+        assert_eq!(create(&store, path, "x").await, Created::New);
+    }
+    store.delete("a/b/c").await.expect("delete");
+    assert_eq!(store.list_dir("").await.expect("list").directories, ["d"]);
+}
+
 /// Foreign files whose names no object can have do not disturb.
 #[tokio::test]
 async fn foreign_files_are_passed_over() {

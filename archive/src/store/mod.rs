@@ -111,7 +111,8 @@ pub struct ListEntry {
 pub struct Listing {
     /// Objects directly in the directory, sorted bytewise.
     pub objects: Vec<ListEntry>,
-    /// Full paths, without a closing `/`, of the directories that hold at least one object, sorted bytewise.
+    /// Full paths, without a closing `/`, of the directories that hold objects, sorted bytewise. Some stores name one a little
+    /// longer than its last object lived.
     pub directories: Vec<String>,
 }
 
