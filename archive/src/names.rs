@@ -332,3 +332,6 @@ impl WalEntry {
         Some(Self::File(stem.parse().ok()?, digest))
     }
 }
+
+#[cfg(test)]
+mod tests;

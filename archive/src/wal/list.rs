@@ -7,9 +7,8 @@ use highwater_pitr::timeline::TimelineId;
 use jiff::Timestamp;
 
 use super::WalGetError;
-use crate::repository::lineage::{Lineage, LineageError};
 use crate::names::{self, WalEntry};
-use crate::racing::RaceError;
+use crate::repository::lineage::{Lineage, LineageError};
 use crate::store::ListEntry;
 
 /// A whole segment in the archive.
@@ -87,12 +86,11 @@ pub async fn list_segments(
     timeline: TimelineId,
 ) -> Result<Vec<StoredSegment>, WalGetError> {
     let listing = list_timeline(lineage, timeline).await?;
-    match listing.conflicts.into_iter().next() {
-        None => Ok(listing.segments),
-        Some(path) => {
-            Err(LineageError::from(RaceError::TwoContents { names: vec![format!("{path}.…")], path }).into())
-        }
+    if let Some(path) = listing.conflicts.first() {
+        // Looked at closely it is an error that names both.
+        lineage.find(path).await?;
     }
+    Ok(listing.segments)
 }
 
 /// The timelines that have WAL in the archive, sorted.

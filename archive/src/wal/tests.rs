@@ -6,14 +6,15 @@ use highwater_pitr::scan::ChainEnd;
 use highwater_pitr::segment::{SegmentName, WalFile, WalSegmentSize};
 use highwater_pitr::timeline::TimelineId;
 use jiff::Timestamp;
-use proptest::prelude::*;
+
+mod small;
 
 use super::fixture::WalWriter;
 use super::*;
 use crate::keyring::{KeyClass, Recipients, Unlock};
-use crate::repository::lineage::{Lineage, LineageError, LineageRecord};
-use crate::names::{self, LineageId, WalEntry, WriterId};
+use crate::names::{self, LineageId};
 use crate::racing::{NameMode, RaceError};
+use crate::repository::lineage::{Lineage, LineageError, LineageRecord};
 use crate::repository::{Cluster, CreateParams, DEFAULT_EXTENT_BYTES, Repository};
 use crate::seal::{Codec, ObjectKind, SealError, read_header, scrub};
 use crate::store::memory::{Fault, MemoryStore, Operation};
@@ -319,6 +320,10 @@ async fn without_conditional_creates_nothing_is_overwritten() {
     let listing = list_timeline(&ground.lineage, timeline(1)).await.unwrap();
     assert_eq!(listing.conflicts, [names::wal_object(&WalFile::Segment(first.0))]);
     assert!(get(&ground.lineage, &WalFile::Segment(first.0)).await.is_err());
+    let error = list_segments(&ground.lineage, timeline(1)).await.unwrap_err().to_string();
+    for content in [&first.1, &second.1] {
+        assert!(error.contains(&ground.lineage.keys().digest(content).short()), "{error}");
+    }
     let error = ground.put(&first).await.unwrap_err();
     assert!(
         matches!(error, WalPutError::Lineage(LineageError::Race(RaceError::TwoContents { .. }))),
@@ -344,76 +349,6 @@ async fn two_lineages_keep_their_own_segments() {
     assert!(get(&other, &file).await.is_err());
     let error = put_segment(&other, first.0, first.1, Codec::Lz4).await.unwrap_err();
     assert!(matches!(error, WalPutError::Unreadable { .. }), "{error}");
-}
-
-/// I1: a timeline belongs to the writer who claimed it first.
-#[tokio::test]
-async fn a_timeline_is_claimed_once() {
-    for mode in [NameMode::Plain, NameMode::Content] {
-        let ground = ground_with(mode, 1).await;
-        let (one, two) = (WriterId::from_bytes([1; 16]), WriterId::from_bytes([2; 16]));
-        let fork = "0/5000000".parse().unwrap();
-        let claim = async |writer, fork| {
-            claim_timeline(&ground.lineage, writer, timeline(2), Some(timeline(1)), fork).await
-        };
-        assert_eq!(read_claim(&ground.lineage, timeline(2)).await.unwrap(), None);
-        assert_eq!(claim(one, fork).await.unwrap(), Claimed::New);
-        assert_eq!(claim(one, fork).await.unwrap(), Claimed::Same);
-        let error = claim(two, fork).await.unwrap_err();
-        assert!(matches!(&error, ClaimError::Other { theirs, .. } if theirs.writer == one), "{error}");
-        assert!(claim(one, "0/6000000".parse().unwrap()).await.is_err());
-        assert_eq!(read_claim(&ground.lineage, timeline(2)).await.unwrap().unwrap().fork_lsn, fork);
-        // As the format shows it.
-        let name = ground.lineage.list("wal/00000002/claim").await.unwrap().remove(0).path;
-        let json = ground.lineage.read(ObjectKind::Claim, &name).await.unwrap();
-        let expected =
-            format!("{{\"writer\":\"{one}\",\"timeline\":2,\"parent\":1,\"fork_lsn\":\"0/5000000\"}}");
-        assert_eq!(String::from_utf8(json).unwrap(), expected);
-    }
-}
-
-/// I1: of two writers at once one has the timeline; on a store without conditional creates at most one.
-#[tokio::test]
-async fn two_claims_at_once() {
-    for mode in [NameMode::Plain, NameMode::Content] {
-        let ground = ground_with(mode, 1).await;
-        let claim = async |writer: u8| {
-            let writer = WriterId::from_bytes([writer; 16]);
-            claim_timeline(&ground.lineage, writer, timeline(1), None, highwater_pitr::lsn::Lsn::new(0)).await
-        };
-        let (a, b) = tokio::join!(claim(1), claim(2));
-        let won = [a.is_ok(), b.is_ok()].iter().filter(|won| **won).count();
-        assert!(if mode == NameMode::Plain { won == 1 } else { won <= 1 });
-    }
-}
-
-/// History files are written once: the same bytes are success, a different comment is a conflict.
-#[tokio::test]
-async fn history_is_written_once() {
-    for mode in [NameMode::Plain, NameMode::Content] {
-        let ground = ground_with(mode, 1).await;
-        let file = WalFile::History(timeline(2));
-        let (one, two) =
-            (&b"1\t0/5000000\tno recovery target specified\n"[..], &b"1\t0/5000000\tbefore 2026\n"[..]);
-        assert_eq!(put_small(&ground.lineage, file, one).await.unwrap(), Stored::New);
-        assert_eq!(put_small(&ground.lineage, file, one).await.unwrap(), Stored::Same);
-        let error = put_small(&ground.lineage, file, two).await.unwrap_err();
-        assert!(matches!(error, WalPutError::Conflict { .. }), "{error}");
-        assert_eq!(get(&ground.lineage, &file).await.unwrap().unwrap(), one);
-        assert_eq!(get(&ground.lineage, &WalFile::History(timeline(3))).await.unwrap(), None);
-        assert_eq!(list_histories(&ground.lineage).await.unwrap(), [timeline(2)]);
-        let error = put_small(&ground.lineage, WalFile::History(timeline(3)), b"nonsense").await.unwrap_err();
-        assert!(matches!(error, WalPutError::NotHistory { .. }), "{error}");
-        let backup = WalFile::Backup { segment: ground.full().0, offset: 0x28 };
-        assert_eq!(put_small(&ground.lineage, backup, b"START WAL LOCATION").await.unwrap(), Stored::New);
-        assert_eq!(get(&ground.lineage, &backup).await.unwrap().unwrap(), b"START WAL LOCATION");
-        let listing = list_timeline(&ground.lineage, timeline(1)).await.unwrap();
-        assert_eq!(listing.backups, [(ground.full().0, 0x28)]);
-        assert!(matches!(
-            put_small(&ground.lineage, backup, &vec![0; MAX_SMALL_BYTES + 1]).await,
-            Err(WalPutError::TooLarge { .. })
-        ));
-    }
 }
 
 /// I16: the index comes with the segment's object, by one ranged read.
@@ -582,72 +517,4 @@ async fn the_header_holds_digest_and_valid_length() {
     assert_eq!(header.valid_len, Some(prepared.content().valid_len));
     assert_eq!(header.plain_len, Some(1 << 20));
     assert!(prepared.content().valid_len < 6000);
-}
-
-/// Names read from a store are hostile: only what we would write ourselves is believed.
-#[test]
-fn names_are_parsed_exactly() {
-    let hex = "0123456789abcdef0123456789abcdef";
-    let segment = "000000010000000000000003";
-    let good = [
-        (NameMode::Plain, format!("wal/00000001/00000000/{segment}")),
-        (NameMode::Plain, format!("wal/00000001/00000000/{segment}.partial")),
-        (NameMode::Plain, format!("wal/00000001/00000000/{segment}.00000028.backup")),
-        (NameMode::Plain, "wal/00000002.history".into()),
-        (NameMode::Plain, "wal/00000002/claim".into()),
-        (NameMode::Plain, format!("wal/00000001/00000000/{segment}.part.0003.{hex}")),
-        (NameMode::Plain, format!("wal/00000001/00000000/{segment}.variant.{hex}")),
-        (NameMode::Content, format!("wal/00000001/00000000/{segment}.{hex}")),
-        (NameMode::Content, format!("wal/00000001/00000000/{segment}.partial.{hex}")),
-        (NameMode::Content, format!("wal/00000002.history.{hex}")),
-        (NameMode::Content, format!("wal/00000002/claim.{hex}")),
-        (NameMode::Content, format!("wal/00000001/00000000/{segment}.part.0003.{hex}")),
-    ];
-    for (mode, path) in &good {
-        assert_eq!(WalEntry::parse(path, *mode).unwrap().path(), *path);
-    }
-    let bad = [
-        (NameMode::Plain, format!("wal/00000002/00000000/{segment}")),
-        (NameMode::Plain, format!("wal/00000001/00000001/{segment}")),
-        (NameMode::Plain, format!("wal/00000001/{segment}")),
-        (NameMode::Plain, format!("../wal/00000001/00000000/{segment}")),
-        (NameMode::Plain, format!("wal/00000001/00000000/{segment}.{hex}")),
-        (NameMode::Content, format!("wal/00000001/00000000/{segment}")),
-        (NameMode::Content, format!("wal/00000001/00000000/{segment}.{}", hex.to_uppercase())),
-        (NameMode::Plain, format!("wal/00000001/00000000/{segment}.part.3.{hex}")),
-        (NameMode::Plain, format!("wal/00000001/00000000/{segment}.part.+003.{hex}")),
-        (NameMode::Plain, "wal/00000002/claims".into()),
-        (NameMode::Plain, "wal/0000000a/claim".into()),
-        (NameMode::Plain, "wal/00000000.history".into()),
-        (NameMode::Plain, String::new()),
-    ];
-    for (mode, path) in &bad {
-        assert_eq!(WalEntry::parse(path, *mode), None, "{path}");
-    }
-}
-
-/// What does not belong there is passed over when listing.
-#[tokio::test]
-async fn listing_passes_over_strangers() {
-    let ground = ground().await;
-    let full = ground.full();
-    ground.put(&full).await.unwrap();
-    for stranger in ["wal/00000001/00000000/readme", "wal/00000001/x", "wal/tail/x", "wal/zzz.history"] {
-        ground.store.tamper(&ground.lineage.full_path(stranger), &b"x"[..]);
-    }
-    assert_eq!(list_segments(&ground.lineage, timeline(1)).await.unwrap().len(), 1);
-    assert_eq!(list_timelines(&ground.lineage).await.unwrap(), [timeline(1)]);
-    assert!(list_histories(&ground.lineage).await.unwrap().is_empty());
-    assert!(ground.lineage.store().head(&ground.path(full.0)).await.unwrap().is_some());
-}
-
-proptest! {
-    #[test]
-    fn no_name_panics(path in "\\PC{0,80}") {
-        for mode in [NameMode::Plain, NameMode::Content] {
-            if let Some(entry) = WalEntry::parse(&path, mode) {
-                prop_assert_eq!(entry.path(), path.clone());
-            }
-        }
-    }
 }
