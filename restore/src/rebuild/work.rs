@@ -122,7 +122,10 @@ impl Work {
             let at = self.pack_at.get(&extent.pack).copied();
             let pack = at.and_then(|at| self.packs.get_mut(at)).ok_or_else(|| {
                 let name = layout.name(place);
-                RebuildError::Hostile(format!("{name} lies in pack {}, which is not named before", extent.pack))
+                RebuildError::Hostile(format!(
+                    "{name} lies in pack {}, which is not named before",
+                    extent.pack
+                ))
             })?;
             pack.tasks.push(Task { extent, file: number, index });
         }
@@ -204,5 +207,50 @@ impl Work {
     /// Every file with bytes, for the fsync of each.
     pub(super) fn places(&self) -> impl Iterator<Item = Place<'_>> {
         (0..u32::try_from(self.files.len()).unwrap_or(u32::MAX)).map(|file| self.place(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use highwater_archive::manifest::ExtentDigest;
+
+    use super::*;
+    use crate::rebuild::RebuildOptions;
+
+    fn pack(pack: u32) -> FileLine {
+        FileLine::Pack { pack, path: format!("packs/x/{pack:06}"), header: vec![1] }
+    }
+
+    fn file(path: &str, pack: u32) -> FileLine {
+        let extent = Extent { pack, frame: 0, offset: 122, stored_len: 40, digest: ExtentDigest([0; 16]) };
+        let file = FileEntry { size: 9, mode: 0o600, mtime: 0, extents: vec![extent] };
+        FileLine::File { path: path.parse().unwrap(), file }
+    }
+
+    /// Two writers of a backup begin packs 0 and 1 at once; the files of the second may come first in the list.
+    #[test]
+    fn packs_come_in_any_order_and_each_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let options = RebuildOptions {
+            data_dir: scratch.path().join("data"),
+            wal_dir: None,
+            tablespaces: Vec::new(),
+            owner: None,
+            jobs: 1,
+        };
+        let layout = Layout::create(&options, 0o700).unwrap();
+        let mut work = Work::new(1 << 20);
+        for line in [pack(1), file("a", 1), pack(0), pack(7), file("b", 0), file("c", 1)] {
+            work.add(line, &layout).unwrap();
+        }
+        let refused = work.add(file("d", 2), &layout).unwrap_err().to_string();
+        assert!(refused.contains("pack 2, which is not named before"), "{refused}");
+        let refused = work.add(pack(1), &layout).unwrap_err().to_string();
+        assert!(refused.contains("named twice"), "{refused}");
+        work.order_tasks();
+        let packs: Vec<_> = work.packs().iter().map(|pack| (pack.path.as_str(), pack.tasks.len())).collect();
+        assert_eq!(packs, [("packs/x/000001", 2), ("packs/x/000000", 1)]);
     }
 }
