@@ -123,8 +123,7 @@ async fn one_repository_does_not_speak_for_another() {
     let (here, away) = (MemoryStore::new(), MemoryStore::new());
     let (first, second) = (lineage(&here).await, lineage(&away).await);
     away.inject(Operation::Get, "", Fault::FailBefore, true);
-    let asked =
-        ask_for("00000003.history", false, &mut [source("a", &first), source("b", &second)]).await;
+    let asked = ask_for("00000003.history", false, &mut [source("a", &first), source("b", &second)]).await;
     assert!(matches!(asked.outcome, Err(FetchError::Unproven { .. })));
     let found = ask_for("00000002.history", false, &mut [source("b", &second), source("a", &first)]).await;
     assert_eq!(found.outcome.unwrap(), Outcome::Delivered);
