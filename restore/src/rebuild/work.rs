@@ -4,7 +4,6 @@
 //! terabyte in a million files takes 150 MB. Names lie one after another in a single allocation.
 
 use std::collections::HashMap;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use highwater_archive::manifest::{Extent, FileEntry, FileLine};
@@ -117,8 +116,6 @@ impl Work {
             return layout.make_empty(place, file.mode, file.mtime);
         }
         let hostile = || RebuildError::Hostile(format!("{} is more than can be listed", layout.name(place)));
-        let unnamed =
-            || RebuildError::Hostile(format!("{} lies in a pack that was not named", layout.name(place)));
         let number = u32::try_from(self.files.len()).map_err(|_| hostile())?;
         let count = u32::try_from(file.extents.len()).map_err(|_| hostile())?;
         for (index, extent) in (0u32..).zip(file.extents) {
@@ -148,7 +145,6 @@ impl Work {
     /// Brings each pack's tasks into the order in which they lie in it, and forgets packs that nothing is needed from.
     pub(super) fn order_tasks(&mut self) {
         self.packs.retain(|pack| !pack.tasks.is_empty());
-        self.pack_of_number.clear();
         self.pack_at = HashMap::new();
         for pack in &mut self.packs {
             pack.tasks.shrink_to_fit();
