@@ -105,7 +105,7 @@ fn every_dependency_is_accounted_for() {
     let external = |manifest: &str, heading: &str| -> BTreeSet<String> {
         section(manifest, heading).into_iter().filter(|name| !name.starts_with("highwater")).collect()
     };
-    let (mut used, mut unused) = (BTreeSet::new(), Vec::new());
+    let (mut used, mut unused) = (BTreeSet::new(), Vec::<String>::new());
     for folder in ["pitr", "archive", "restore", "agent", "tests"] {
         let manifest = read(&format!("{folder}/Cargo.toml"));
         let of_crate = rust().into_iter().filter(|source| source.folder() == folder);
