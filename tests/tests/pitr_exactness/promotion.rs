@@ -47,11 +47,13 @@ fn standby(scratch: &Scratch, primary: &Cluster) -> (Cluster, Highwater) {
         .client("pg_basebackup")
         .arg("--pgdata")
         .arg(&data)
-        .args(["--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"])
+        .args(["--wal-method=stream", "--checkpoint=fast", "--no-sync"])
         .status()
         .unwrap();
     assert!(copied.success());
     let standby = Cluster::open(primary.postgres(), scratch, "standby", &data);
+    standby.configure(&[("primary_conninfo", &primary.connection())]);
+    scratch.file("standby/standby.signal", "");
     let highwater = Highwater::new(scratch, "standby-highwater", &standby);
     let repository = scratch.join("repository");
     let highwater = highwater.lines(&format!(
