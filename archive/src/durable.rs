@@ -4,7 +4,7 @@
 //! replace (`renameat2(RENAME_NOREPLACE)`, or `link` where the filesystem lacks that), and then the directory is fsynced,
 //! and so is each directory on the way whose own entry might still be in memory only: one that was made here, and also one
 //! that another writer made a moment ago (I3). State and configuration of this host, which have one writer, may be
-//! [`replace`]d. The file descriptor level of all this is in [`at`]; `clippy.toml` bans the raw calls elsewhere.
+//! [`replace`]d. The file descriptor level of all this is in `at`; `clippy.toml` bans the raw calls elsewhere.
 //!
 //! A failed fsync is never repeated: the kernel reports a lost page once and then forgets it
 //! (PostgreSQL's `data_sync_retry`), so the file is given up and the caller writes anew.

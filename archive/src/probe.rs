@@ -1,7 +1,7 @@
 //! Does the store keep its word on conditional creates?
 //!
 //! A store may ignore `If-None-Match` without saying so, and some do only under a race, so one put after another proves
-//! nothing (I4). The probe races [`RACERS`] creates of one name with different contents, for several rounds. The store
+//! nothing (I4). The probe races 16 creates of one name with different contents, for several rounds. The store
 //! passes when in each round exactly one racer was told [`Created::New`] and its content is what a reader gets.
 
 use std::time::Duration;

@@ -101,6 +101,10 @@ pub(crate) fn unlink(directory: impl AsFd, name: &OsStr) -> io::Result<bool> {
     }
 }
 
+/// Files of this length and more leave the page cache as soon as they are durable: packs and segments are written once and
+/// seldom read, and the memory is better used by the database (and by the next file, which then takes pages that are warm).
+const UNCACHED_BYTES: usize = 1 << 20;
+
 /// A file that has no public name yet; dropped without one, it is removed.
 #[derive(Debug)]
 pub(crate) struct Temp<'a> {
@@ -142,7 +146,13 @@ impl<'a> Temp<'a> {
             }
         }
         trace::on(Step::Write, &self.file);
-        fsync(&self.file)
+        fsync(&self.file)?;
+        let length: usize = chunks.iter().map(|chunk| chunk.as_ref().len()).sum();
+        if length >= UNCACHED_BYTES {
+            // Advice only: where it is not taken the pages stay until the kernel needs them.
+            rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).ok();
+        }
+        Ok(())
     }
 
     /// Gives the file its public name unless that is taken. The directory is not yet fsynced.

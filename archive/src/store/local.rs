@@ -1,7 +1,7 @@
 //! A directory as a store, as durable as the rest (I3).
 //!
-//! An object is a file. [`write`] makes it: temporary name in the same directory, fsync, publish without replacing, fsync of
-//! the directory and of each directory on the way that might still be in memory only. [`read`] and [`walk`] read and list it.
+//! An object is a file. `write` makes it: temporary name in the same directory, fsync, publish without replacing, fsync of
+//! the directory and of each directory on the way that might still be in memory only. `read` and `walk` read and list it.
 //! Everything is reached from the root directory by descriptor, component by component, and no symbolic link below the
 //! root is followed: neither a crafted name nor a planted link leads out of the repository. Files are 0600, directories 0700.
 //!

@@ -1,7 +1,7 @@
 //! A real S3 service inside the test process.
 //!
-//! The protocol and the signatures are the `s3s` crate's; the objects are ours ([`backend`]: atomic, in memory), and so are
-//! the faults ([`faults`] begins with their list). The service runs on a thread of its own, so tests of every kind can use it,
+//! The protocol and the signatures are the `s3s` crate's; the objects are ours (`backend`: atomic, in memory), and so are
+//! the faults (`faults` begins with their list). The service runs on a thread of its own, so tests of every kind can use it,
 //! also through the program under test. It ends when the handle is dropped.
 
 use std::net::SocketAddr;

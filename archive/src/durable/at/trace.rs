@@ -1,5 +1,5 @@
 //! What the door did, in order and with full paths, so that a test can hold the order of writes, publication and fsyncs
-//! (I3): see [`model`]. Outside of this crate's unit tests nothing is recorded.
+//! (I3): see `model`. Outside of this crate's unit tests nothing is recorded.
 
 #[cfg(not(test))]
 pub(crate) use silent::{on, on_entry, renamed};
