@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use highwater_archive::clock::{Clock, SystemClock};
 use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
 use highwater_archive::store::local::LocalStore;
+use highwater_archive::store::memory::MemoryStore;
 use highwater_archive::store::{self, Created, Store, StoreError, StoreSpec};
 use highwater_tests::conformance::conforms;
 use highwater_tests::s3::{Fault, Operation, Response, S3Server, When};
@@ -21,6 +23,7 @@ async fn a_local_directory_conforms() {
     // The root must exist before anything can be said about what is in it.
     assert!(matches!(store.head("a").await, Err(StoreError::NoRoot { .. })));
     assert_eq!(create(&*store, "first", "x").await, Created::New);
+    assert_young(&*store, "first").await;
     conforms(store).await;
     assert_modes(&root);
     assert_modes(&scratch.path().join("made"));
@@ -31,10 +34,19 @@ async fn a_local_directory_conforms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_s3_service_conforms() {
     let server = S3Server::start();
-    conforms(server.store("at/a/prefix").expect("open")).await;
+    let store = server.store("at/a/prefix").expect("open");
+    assert_eq!(create(&*store, "first", "x").await, Created::New);
+    assert_young(&*store, "first").await;
+    conforms(store).await;
     assert!(server.objects().keys().iter().all(|key| key.starts_with("at/a/prefix/")));
     let whole = S3Server::start();
     conforms(whole.store("").expect("open")).await;
+}
+
+/// The store of many other tests: what they prove they would not prove of a store that behaves otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_store_in_memory_conforms() {
+    conforms(Arc::new(MemoryStore::new())).await;
 }
 
 fn open(url: &str) -> Arc<dyn Store> {
@@ -43,6 +55,15 @@ fn open(url: &str) -> Arc<dyn Store> {
 
 async fn create(store: &dyn Store, path: &str, content: &str) -> Created {
     store.create(path, vec![Bytes::copy_from_slice(content.as_bytes())]).await.expect(path)
+}
+
+/// The time of an object is when it was written, both alone and in a list.
+async fn assert_young(store: &dyn Store, path: &str) {
+    let info = store.head(path).await.expect("head").expect("present");
+    let age = SystemClock.now().as_second() - info.modified.as_second();
+    assert!((-60..600).contains(&age), "{path} was modified {age} seconds ago");
+    let listed = store.list(path).await.expect("list");
+    assert!((listed[0].modified.as_second() - info.modified.as_second()).abs() <= 1);
 }
 
 fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) {
