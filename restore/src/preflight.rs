@@ -330,7 +330,7 @@ mod tests {
         }
     }
 
-    /// What is there stays there: anything but an absent or empty directory is refused (PAIN 25, 26).
+    /// What is there stays there: anything but an absent or empty directory is refused.
     #[test]
     fn only_an_absent_or_empty_directory_is_taken() {
         let directory = tempfile::tempdir().unwrap();

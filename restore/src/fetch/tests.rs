@@ -99,7 +99,7 @@ async fn what_is_there_is_delivered_and_what_is_not_is_absent() {
     assert_eq!((absent.waited, absent.content), (0, None));
 }
 
-/// PAIN 8: a store that fails is asked again for the whole deadline, and then it is not known; it never reads as absence.
+/// A store that fails is asked again for the whole deadline, and then it is not known; it never reads as absence.
 #[tokio::test]
 async fn an_outage_is_waited_out_and_then_is_an_error() {
     let store = MemoryStore::new();
@@ -117,7 +117,7 @@ async fn an_outage_is_waited_out_and_then_is_an_error() {
     assert_eq!(passing.outcome.unwrap(), Outcome::Delivered);
 }
 
-/// PAIN 10: the repository that answers does not speak for the one that fails.
+/// The repository that answers does not speak for the one that fails.
 #[tokio::test]
 async fn one_repository_does_not_speak_for_another() {
     let (here, away) = (MemoryStore::new(), MemoryStore::new());

@@ -1,4 +1,4 @@
-//! What the answers of all repositories amount to: the decision that PAIN's worst cases hang on, as one pure function.
+//! What the answers of all repositories amount to: the decision on which a quiet early promotion hangs, as one pure function.
 
 use super::SourceError;
 use crate::plan_file::Scope;

@@ -94,7 +94,7 @@ fn a_link_that_leaves_the_data_directory_is_an_error() {
     assert_eq!(std::fs::read_link(restored.join("base/near")).unwrap(), std::path::Path::new("../global"));
 }
 
-/// PAIN 6: the connection and the data directory must be one cluster, and that of the lineage.
+/// The connection and the data directory must be one cluster, and that of the lineage.
 #[test]
 fn another_cluster_is_refused() {
     let postgres = newest();

@@ -4,7 +4,7 @@ use highwater_tests::{Cluster, Scratch, newest};
 
 use crate::ground::Ground;
 
-/// PAIN 28: many small files share few objects. What is written does not grow with the number of files.
+/// Many small files share few objects. What is written does not grow with the number of files.
 #[test]
 fn five_thousand_relations_take_a_handful_of_objects() {
     let postgres = newest();

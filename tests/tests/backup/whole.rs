@@ -8,7 +8,7 @@ use highwater_tests::{Cluster, Load, Scratch, amcheck, checksums, for_each_major
 use crate::ground::{Ground, assert_same_files, files};
 
 /// I19: a backup of a server at rest comes back byte for byte, wherever its parts lie: a tablespace, `pg_wal` behind a link, several
-/// databases, TOAST, unlogged tables, and names that are not UTF-8. PAIN 2: twice, on a server where nothing happens.
+/// databases, TOAST, unlogged tables, and names that are not UTF-8. Twice, on a server where nothing happens.
 #[test]
 fn a_server_at_rest_comes_back_byte_for_byte() {
     for_each_major(|postgres| {

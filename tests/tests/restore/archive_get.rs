@@ -1,4 +1,4 @@
-//! The exit codes of `archive-get`, on which recovery hangs (I14, PAIN 8 and 10).
+//! The exit codes of `archive-get`, on which recovery hangs (I14).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,7 +108,7 @@ fn exit_codes_within_and_beyond_the_plan() {
     assert!(other.code.unwrap() > 125, "{other}");
 }
 
-/// PAIN 8: an outage is never the end of WAL, except that a standby, which asks again by itself, is told "not now".
+/// An outage is never the end of WAL, except that a standby, which asks again by itself, is told "not now".
 #[test]
 fn an_outage_is_not_the_end_of_wal() {
     let scratch = Scratch::new();
@@ -132,7 +132,7 @@ fn an_outage_is_not_the_end_of_wal() {
     assert!(restored.delivered().exists());
 }
 
-/// PAIN 10: with two repositories, one that fails is not outvoted by one that says "no such file"; one that has it is enough.
+/// With two repositories, one that fails is not outvoted by one that says "no such file"; one that has it is enough.
 #[test]
 fn absence_needs_both_repositories() {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! PAIN 24: from a blank host, a URL and the key are enough. Configuration that lay outside the data directory, as Debian's
+//! From a blank host, a URL and the key are enough. Configuration that lay outside the data directory, as Debian's
 //! does, comes back with the cluster (I25).
 
 use std::os::unix::fs::MetadataExt as _;

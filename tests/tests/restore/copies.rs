@@ -4,7 +4,7 @@ use highwater_tests::{Cluster, Scratch, for_each_major, newest};
 
 use crate::ground::{Ground, files, rows};
 
-/// PAIN 7 and POSTGRES 8.18: a copy that is promoted and written to beside the live primary leaves no trace in the live
+/// A copy that is promoted and written to beside the live primary leaves no trace in the live
 /// archive, and the primary's own promotion later archives its history.
 #[test]
 fn a_promoted_copy_leaves_the_live_archive_alone() {

@@ -72,7 +72,7 @@ fn tablespaces_and_pg_wal_go_where_they_are_sent() {
     });
 }
 
-/// PAIN 32: segments of every size, here the largest that is stored in parts.
+/// Segments of every size, here the largest that is stored in parts.
 #[test]
 fn segments_of_64_mib_are_replayed() {
     let scratch = Scratch::new();

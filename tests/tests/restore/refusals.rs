@@ -1,4 +1,4 @@
-//! What is refused, before a byte is written (PAIN 25, 26, 27).
+//! What is refused, before a byte is written.
 
 use highwater_tests::{Cluster, Scratch, newest};
 

@@ -38,7 +38,7 @@ fn lineages(highwater: &Highwater) -> Vec<serde_json::Value> {
     highwater.json(&["list"])["repositories"][0]["lineages"].as_array().unwrap().clone()
 }
 
-/// I1, PAIN 7: beside a living primary a copy may not go on with the lineage; it gets one of its own, in which it archives and is
+/// I1: beside a living primary a copy may not go on with the lineage; it gets one of its own, in which it archives and is
 /// backed up, and the primary's is untouched and goes on.
 #[test]
 fn beside_a_living_primary_a_copy_opens_its_own_lineage() {

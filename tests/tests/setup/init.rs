@@ -73,7 +73,7 @@ fn what_it_writes_is_nobody_elses() {
     cluster.stop();
 }
 
-/// PAIN 6: two clusters of one name never meet in a repository.
+/// Two clusters of one name never meet in a repository.
 #[test]
 fn another_cluster_of_the_same_name_is_refused() {
     let scratch = Scratch::new();

@@ -10,7 +10,7 @@ use highwater_tests::{Cluster, Highwater, Scratch, Seed, for_each_major, newest}
 use crate::ground::{archive_one, archiving, archiving_as, holds, objects, push, pushed, refused};
 
 /// What PostgreSQL archives itself, in an ordinary life with a backup and a promotion: segments, `.backup`, `.history` and
-/// `.partial`. Pushing any of it again is success, says nothing and stores nothing (PAIN 4).
+/// `.partial`. Pushing any of it again is success, says nothing and stores nothing.
 #[test]
 fn everything_postgresql_archives_is_stored_once() {
     for_each_major(|postgres| {

@@ -4,7 +4,7 @@ use highwater_tests::{Cluster, Highwater, Scratch, newest};
 
 use crate::ground::{archive_one, archiving, copy, holds, objects, push, put_wal, refused};
 
-/// PAIN 6: WAL of another cluster is refused, whatever its name.
+/// WAL of another cluster is refused, whatever its name.
 #[test]
 fn another_clusters_wal_is_refused() {
     let scratch = Scratch::new();
@@ -25,7 +25,7 @@ fn another_clusters_wal_is_refused() {
     refused(&highwater, cluster.data(), &segment, &["system identifier"]);
 }
 
-/// I2, PAIN 4 and 5: the same name with other content is a conflict, named, and what is stored stays.
+/// I2: the same name with other content is a conflict, named, and what is stored stays.
 #[test]
 fn other_content_under_the_same_name_is_a_conflict() {
     let scratch = Scratch::new();
