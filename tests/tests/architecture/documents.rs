@@ -82,6 +82,21 @@ fn documents_name_what_exists() {
     assert!(wrong.is_empty(), "no longer there: {wrong:#?}");
 }
 
+/// The promises that comments and tests name by number (`I7`) stand in docs/reliability.md.
+#[test]
+fn promises_stand_in_the_document() {
+    let document = read("docs/reliability.md");
+    let numbered = |text: &str| -> BTreeSet<u32> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        words.filter_map(|word| word.strip_prefix('I')?.parse().ok()).collect()
+    };
+    let named = rust().iter().flat_map(|source| numbered(&source.text)).collect::<BTreeSet<u32>>();
+    let promised: BTreeSet<u32> =
+        numbered(&document.lines().filter(|line| line.starts_with("**I")).collect::<String>());
+    let missing: Vec<_> = named.difference(&promised).collect();
+    assert!(missing.is_empty(), "no promise in docs/reliability.md: {missing:?}");
+}
+
 /// Links between documents lead somewhere.
 #[test]
 fn links_lead_to_files() {
