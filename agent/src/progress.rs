@@ -15,7 +15,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The progress of one transfer in bytes. Cheap to call from many threads.
 pub struct Progress {
     what: String,
-    total: AtomicU64,
+    total: u64,
     done: AtomicU64,
     shown: Shown,
 }
@@ -43,15 +43,7 @@ impl Progress {
         } else {
             Shown::Lines { last: Mutex::new(Instant::now()) }
         };
-        Self { what, total: AtomicU64::new(total), done: AtomicU64::new(0), shown }
-    }
-
-    /// Sets the whole once it is known.
-    pub fn set_total(&self, bytes: u64) {
-        self.total.store(bytes, Ordering::Relaxed);
-        if let Shown::Bar(bar) = &self.shown {
-            bar.set_length(bytes);
-        }
+        Self { what, total, done: AtomicU64::new(0), shown }
     }
 
     /// `bytes` more are done.
@@ -80,7 +72,6 @@ impl Progress {
     }
 
     fn line(&self, done: u64) {
-        let total = self.total.load(Ordering::Relaxed);
-        console::line(&format!("{}: {} of {}", self.what, HumanBytes(done), HumanBytes(total)));
+        console::line(&format!("{}: {} of {}", self.what, HumanBytes(done), HumanBytes(self.total)));
     }
 }

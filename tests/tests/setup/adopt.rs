@@ -87,6 +87,7 @@ fn beside_a_living_primary_a_copy_opens_its_own_lineage() {
         archive_one(&cluster);
         cluster.stop();
         std::fs::write(cluster.data().join("standby.signal"), "").unwrap();
+        cluster.configure(&[("restore_command", "false")]);
         cluster.start();
         cluster.promote();
         archive_one(&cluster);
