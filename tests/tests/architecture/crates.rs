@@ -101,7 +101,7 @@ fn the_doors_of_clippy_are_opened_by_their_keepers_alone() {
 }
 
 /// A path that begins with the crate's name, as in `use name::…`, `name::f()` or `extern crate name`.
-fn imports(code: &str, name: &str) -> bool {
+pub fn imports(code: &str, name: &str) -> bool {
     code.match_indices(name).any(|(at, _)| {
         let before = code[..at].chars().next_back().unwrap_or(' ');
         let behind = &code[at + name.len()..];
