@@ -27,7 +27,14 @@ const PLACES: [(&str, &str); 5] = [
 /// What is not written by hand, or is read as bytes.
 fn is_text(path: &str) -> bool {
     let ends = [".rs", ".toml", ".md", ".py", ".txt", ".yml", ".yaml", ".json", ".sh"];
-    let names = ["dev", ".ci/run", "Dockerfile", "tests/postgresql/install", "tests/postgresql/pins"];
+    let names = [
+        "dev",
+        ".ci/run",
+        "Dockerfile",
+        "tests/postgresql/install",
+        "tests/postgresql/pins",
+        "tests/python-env",
+    ];
     ends.iter().any(|end| path.ends_with(end)) || names.contains(&path)
 }
 
