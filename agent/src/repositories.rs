@@ -50,7 +50,7 @@ impl OpenRepository {
             )
         })?;
         self.compare(pinned)?;
-        Ok(self.cluster.lineage(state.lineage).await.with_context(|| format!("repository {}", self.name))?)
+        self.cluster.lineage(state.lineage).await.with_context(|| format!("repository {}", self.name))
     }
 
     /// What to pin of it.

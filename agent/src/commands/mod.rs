@@ -37,7 +37,7 @@ pub enum Command {
     /// Show backups, WAL, gaps, timelines and the recoverable windows
     List(list::Args),
     /// Bring the cluster, as it was at any moment, into an empty directory
-    Restore(restore::Args),
+    Restore(Box<restore::Args>),
     /// Make a restored copy the cluster: continue its lineage, or open a new one
     Adopt(adopt::Args),
     /// The whole story on a throwaway cluster, in a minute
@@ -78,7 +78,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::ArchiveGet(args) => on_this_thread(archive_get::run(context, args)),
         Command::Backup(args) => on_all_threads(backup::run(context, args)),
         Command::List(args) => on_all_threads(list::run(context, args)),
-        Command::Restore(args) => on_all_threads(restore::run(context, args)),
+        Command::Restore(args) => on_all_threads(restore::run(context, *args)),
         Command::Adopt(args) => on_all_threads(adopt::run(context, args)),
         Command::Demo(args) => on_all_threads(demo::run(context, args)),
         Command::ConfigReference(args) => config_reference::run(context, args),

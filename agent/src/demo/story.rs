@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::binaries::Binaries;
 use super::load::{self, Load};
@@ -49,16 +49,16 @@ pub async fn tell(options: &Options) -> anyhow::Result<Value> {
         _ = tokio::signal::ctrl_c() => return Err(report::failed("interrupted", "nothing is left behind")),
     };
     let seconds = begun.elapsed().as_secs_f64();
-    measured["seconds"] = json!(seconds);
+    measured.insert("seconds".to_owned(), json!(seconds));
     if options.keep {
-        measured["directory"] = json!(sandbox.path("").display().to_string());
+        measured.insert("directory".to_owned(), json!(sandbox.path("").display().to_string()));
         narrator.say(&format!("kept: {}", sandbox.path("").display()));
     }
     narrator.say(&format!("The whole story took {seconds:.1} s."));
-    Ok(measured)
+    Ok(Value::Object(measured))
 }
 
-async fn steps(sandbox: &Sandbox, narrator: &mut Narrator) -> anyhow::Result<Value> {
+async fn steps(sandbox: &Sandbox, narrator: &mut Narrator) -> anyhow::Result<Map<String, Value>> {
     let (data_dir, socket_dir) = (sandbox.path("cluster"), sandbox.make_directory("socket")?);
     let major = sandbox.binaries().major;
 
@@ -114,7 +114,7 @@ async fn steps(sandbox: &Sandbox, narrator: &mut Narrator) -> anyhow::Result<Val
         "compared row by row: {} rows are back, byte for byte; {} committed later are not there",
         comparison.same, comparison.later
     ));
-    Ok(json!({
+    let measured = json!({
         "version": 1,
         "postgresql": major,
         "transfers": committed,
@@ -126,7 +126,8 @@ async fn steps(sandbox: &Sandbox, narrator: &mut Narrator) -> anyhow::Result<Val
         "seconds_before_the_drop": seconds(record.dropped_us - target_us),
         "rows_back": comparison.same,
         "rows_later": comparison.later,
-    }))
+    });
+    measured.as_object().cloned().context("what was measured is no object")
 }
 
 async fn make_cluster(sandbox: &Sandbox) -> anyhow::Result<()> {
