@@ -92,6 +92,7 @@ fn shell_words(command: &str) -> Vec<String> {
         match (quote, c) {
             (None, ' ' | '\t') => words.push(String::new()),
             (None, '\'' | '"') => quote = Some(c),
+            (None, '\\') => chars.next().into_iter().for_each(|escaped| push(&mut words, escaped)),
             (Some(open), close) if open == close => quote = None,
             (_, '%') if chars.next_if_eq(&'%').is_some() => push(&mut words, '%'),
             (_, other) => push(&mut words, other),
