@@ -79,7 +79,8 @@ pub(super) async fn read_whole(
     }
 }
 
-async fn read_whole_at(
+/// The same of exactly the object `name`.
+pub(super) async fn read_whole_at(
     lineage: &Lineage,
     segment: SegmentName,
     name: &str,
@@ -108,7 +109,7 @@ pub(super) async fn read_present(lineage: &Lineage, path: &str) -> Result<Option
 }
 
 /// The authenticated header of the object `name`. Its attachment is opened too, since that binds the header to the name.
-pub(super) async fn read_at(lineage: &Lineage, name: &str) -> Result<Option<Present>, WalGetError> {
+async fn read_at(lineage: &Lineage, name: &str) -> Result<Option<Present>, WalGetError> {
     let Some(head) = read_head(lineage, name).await? else { return Ok(None) };
     match (head.header.digest, head.header.valid_len) {
         (Some(digest), Some(valid_len)) => Ok(Some(Present { content: Content { digest, valid_len } })),

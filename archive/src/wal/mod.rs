@@ -3,9 +3,9 @@
 //! Up: a segment's header is checked against the lineage, its records are read once (how does the chain end? what does
 //! it say?), it is brought into its canonical form, and its keyed digest is taken. Then it is sealed, the index as its
 //! attachment, and created. Where something is there already, its authenticated header is read and the digests are
-//! compared (I2): the same is success, another is a conflict that names both. A segment whose chain breaks before its
-//! end is never stored under the segment's name; if it is the beginning of the one that is there, it is kept beside it.
-//! Success always means: this content is in the store.
+//! compared (I2): another is a conflict that names both, and the same is success once the object was read to its end. A
+//! segment whose chain breaks before its end is never stored under the segment's name; if it is the beginning of the one
+//! that is there, it is kept beside it. Success always means: this content is in the store.
 //!
 //! Down: an object is opened under its name, its digest checked, and its content held against the lineage once more.
 //!

@@ -3,7 +3,7 @@
 use highwater_pitr::scan::{ChainEnd, is_strict_prefix, scan_segment};
 use highwater_pitr::segment::{SegmentName, WalFile};
 
-use super::get::{Present, read_at, read_present};
+use super::get::{Present, read_present};
 use super::{Content, PreparedSegment, WalGetError, WalPutError, get, parts};
 use crate::repository::lineage::Lineage;
 use crate::names;
@@ -98,10 +98,27 @@ async fn compare(
     prepared: &PreparedSegment,
     theirs: Present,
 ) -> Result<Stored, WalPutError> {
-    if theirs.content.digest == prepared.content.digest {
-        return Ok(Stored::Same);
+    if theirs.content.digest != prepared.content.digest {
+        return beside(lineage, prepared, theirs).await;
     }
-    beside(lineage, prepared, theirs).await
+    // The header says what was stored, not what is left of it: a copy that was cut, or a disk that rots, leaves headers whole. All
+    // of it is read, because PostgreSQL lets its own copy go once it is told that this one is there.
+    confirm(prepared, &prepared.path, get::read_whole(lineage, prepared.segment, &prepared.path).await)?;
+    Ok(Stored::Same)
+}
+
+/// Whether what was read at `path`, to its last byte, is what was prepared.
+fn confirm(
+    prepared: &PreparedSegment,
+    path: &str,
+    read: Result<Option<Vec<u8>>, WalGetError>,
+) -> Result<(), WalPutError> {
+    let unreadable = |source| WalPutError::Unreadable { file: prepared.file, source: Box::new(source) };
+    if read.map_err(unreadable)?.ok_or_else(|| vanished(prepared))? == prepared.canonical {
+        return Ok(());
+    }
+    let reason = "its header has the digest of other bytes".to_owned();
+    Err(unreadable(WalGetError::NotTheWal { path: path.to_owned(), reason }))
 }
 
 /// Another content lies under the name. When one is a strict valid beginning of the other, both are kept: what is there
@@ -132,11 +149,8 @@ async fn beside(
         prepared.seal_as(lineage, &path)?
     };
     if lineage.create_sealed(&path, vec![sealed]).await? == Created::Exists {
-        // An earlier attempt's, by its name; believed when its header says so too.
-        let present = read_at(lineage, &path).await.map_err(unreadable)?.ok_or_else(|| vanished(prepared))?;
-        if present.content.digest != prepared.content.digest {
-            return Err(conflict());
-        }
+        // An earlier attempt's, by its name; believed when all of it is there.
+        confirm(prepared, &path, get::read_whole_at(lineage, prepared.segment, &path).await)?;
     }
     Ok(Stored::Variant { beside: theirs.content, variant: prepared.content })
 }
