@@ -23,6 +23,8 @@ mod pages;
 mod pipeline;
 mod reader;
 mod relations;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod work;
 

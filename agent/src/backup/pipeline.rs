@@ -30,7 +30,7 @@ use super::work::{BATCH_FILES, Done, FileRef, OpenFile, Place, SLICE_BYTES, Unit
 use crate::progress::Progress;
 
 /// Sequence numbers that may be under way at once.
-const WINDOW: usize = 64;
+const WINDOW: usize = 32;
 
 /// What is copied, and how.
 pub struct Copy {

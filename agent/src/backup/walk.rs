@@ -1,9 +1,8 @@
 //! The walk through the data directory.
 //!
 //! Depth first, the names of each directory bytewise, so that the file list is sorted and two of them merge as streams. A
-//! directory's names are read at once into one compact buffer (a database of a million files takes about 20 MB) because a
-//! relation is known to be unlogged only when its `_init` fork has been seen. What is gone when its turn comes is no error: PostgreSQL
-//! dropped it, and WAL replay will drop it too.
+//! directory's names are read at once into one compact buffer, because a relation is known to be unlogged only when its
+//! `_init` fork has been seen. What is gone when its turn comes is no error: PostgreSQL dropped it, and WAL replay will too.
 //!
 //! Symbolic links: those of tablespaces are followed, as are `pg_wal` and other directories whose contents are not copied. One that
 //! stays inside the data directory is kept as a link. One that PostgreSQL names as a configuration file is read as a file. Any
@@ -248,29 +247,30 @@ fn stays_inside(path: &FilePath, target: &Path) -> bool {
     true
 }
 
-/// The names of one directory: their bytes end to end, and where each lies.
+/// The names of one directory: end to end, each after its length, and where each begins. A million of them take 13 MB.
 struct Names {
     bytes: Vec<u8>,
-    spans: Vec<(u32, u8)>,
+    begins: Vec<u32>,
 }
 
 impl Names {
     fn read(directory: &Path) -> io::Result<Names> {
-        let mut names = Names { bytes: Vec::new(), spans: Vec::new() };
+        let mut names = Names { bytes: Vec::new(), begins: Vec::new() };
         for entry in std::fs::read_dir(directory)? {
             let name = entry?.file_name();
-            let at = u32::try_from(names.bytes.len()).map_err(|_| io::Error::other("too many names"))?;
+            let begin = u32::try_from(names.bytes.len()).map_err(|_| io::Error::other("too many names"))?;
             let length = u8::try_from(name.len()).map_err(|_| io::Error::other("a name is too long"))?;
+            names.bytes.push(length);
             names.bytes.extend_from_slice(name.as_bytes());
-            names.spans.push((at, length));
+            names.begins.push(begin);
         }
-        let Names { bytes, spans } = &mut names;
-        spans.sort_unstable_by_key(|span| slice_of(bytes, *span));
+        let Names { bytes, begins } = &mut names;
+        begins.sort_unstable_by_key(|begin| name_at(bytes, *begin));
         Ok(names)
     }
 
     fn sorted(&self) -> impl Iterator<Item = &[u8]> {
-        self.spans.iter().map(|span| slice_of(&self.bytes, *span))
+        self.begins.iter().map(|begin| name_at(&self.bytes, *begin))
     }
 
     /// The relations that have an init fork: everything else of them is lost in a crash anyway.
@@ -280,7 +280,7 @@ impl Names {
     }
 }
 
-fn slice_of(bytes: &[u8], (at, length): (u32, u8)) -> &[u8] {
-    let at = at as usize;
-    bytes.get(at..at + usize::from(length)).unwrap_or_default()
+fn name_at(bytes: &[u8], begin: u32) -> &[u8] {
+    let Some((length, rest)) = bytes.get(begin as usize..).and_then(<[u8]>::split_first) else { return &[] };
+    rest.get(..usize::from(*length)).unwrap_or_default()
 }

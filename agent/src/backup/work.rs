@@ -18,7 +18,7 @@ use super::names::RelationFile;
 pub const SLICE_BYTES: u64 = 16 << 20;
 
 /// The most files in a batch.
-pub const BATCH_FILES: usize = 128;
+pub const BATCH_FILES: usize = 32;
 
 /// Where a file lies, and what the file list calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
