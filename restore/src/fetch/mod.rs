@@ -19,9 +19,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use highwater_archive::clock::Clock;
 use highwater_archive::durable::{self, DurableError};
-use highwater_archive::lineage::Lineage;
+use highwater_archive::lineage::{Lineage, LineageError};
 use highwater_archive::repository::Repository;
-use highwater_archive::wal;
+use highwater_archive::wal::{self, WalGetError};
 use highwater_pitr::segment::WalFile;
 
 pub use verdict::{Answer, Verdict, verdict};
@@ -208,7 +208,11 @@ async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8
         Ok(None) => partial(&lineage, request).await,
         answer => answer,
     };
-    let got = got.map_err(|error| failed(error.to_string(), error.hint(), error.is_permanent()))?;
+    let got = got.map_err(|error| {
+        // Whatever the store says may be mended while PostgreSQL waits: a mount, a permission, a network. Damage stays.
+        let passing = matches!(error, WalGetError::Lineage(LineageError::Store(_)));
+        failed(error.to_string(), error.hint(), !passing)
+    })?;
     if got.is_none() {
         let known = lineage.repository().info().repository_id;
         let there = Repository::open(lineage.store().clone()).await;
@@ -222,7 +226,7 @@ async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8
 
 /// The last segment of the plan may exist only as the `.partial` that the end of a timeline left; PostgreSQL never asks for
 /// that by name (`XLogFileRead` in `xlogrecovery.c`). It is as long as a segment, which PostgreSQL insists on.
-async fn partial(lineage: &Lineage, request: &Request<'_>) -> Result<Option<Vec<u8>>, wal::WalGetError> {
+async fn partial(lineage: &Lineage, request: &Request<'_>) -> Result<Option<Vec<u8>>, WalGetError> {
     let WalFile::Segment(name) = request.file else { return Ok(None) };
     if !request.plan.is_some_and(|plan| plan.last_segment == Some(name)) {
         return Ok(None);

@@ -1,10 +1,17 @@
 //! The threads that carry packs into files.
+//!
+//! Packs are in the order in which the backup's readers filled them, so neighbours hold pieces of one file, and two threads
+//! that write one file wait for each other in the kernel (`ext4_buffered_write_iter` takes the inode's lock). So each lane
+//! begins with a stretch of packs of its own, and helps the others when that is done.
+//!
+//! One more thread writes behind: whenever enough has gathered in the page cache it asks for that to be made durable, so
+//! that the disk works while the lanes do, and the barrier at the end finds little left.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use highwater_archive::lineage::Lineage;
 use highwater_archive::pack::PackReader;
@@ -12,7 +19,13 @@ use highwater_archive::pack::PackReader;
 use super::layout::Layout;
 use super::source::{Source, SourceError};
 use super::work::{PackWork, Task, Work};
-use super::{RebuildError, Rebuilt};
+use super::{RebuildError, Rebuilt, sync};
+
+/// How much may gather in the page cache before it is written behind, in bytes.
+const WRITE_BEHIND_BYTES: u64 = 128 << 20;
+
+/// How often is looked whether that much has gathered.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What all lanes share.
 struct Shared<'a> {
@@ -21,8 +34,10 @@ struct Shared<'a> {
     work: &'a Work,
     layout: &'a Layout,
     progress: &'a (dyn Fn(u64) + Sync),
-    /// The next pack that nobody has taken.
-    next: AtomicUsize,
+    /// For each lane's stretch of packs: the next one that nobody has taken, and the end.
+    stretches: Vec<(AtomicUsize, usize)>,
+    /// Bytes written by all.
+    written: AtomicU64,
     /// Someone failed; everyone stops at the next extent.
     stop: AtomicBool,
 }
@@ -43,43 +58,85 @@ pub(super) fn run(
     jobs: usize,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Rebuilt, RebuildError> {
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let shared = Shared { runtime, lineage, work, layout, progress, next, stop };
-    let outcome: Mutex<Result<Rebuilt, RebuildError>> = Mutex::new(Ok(Rebuilt::default()));
-    let lanes = jobs.clamp(1, work.packs().len().max(1));
+    let packs = work.packs().len();
+    let lanes = jobs.clamp(1, packs.max(1));
+    let stretches =
+        (0..lanes).map(|lane| (AtomicUsize::new(packs * lane / lanes), packs * (lane + 1) / lanes)).collect();
+    let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let shared = Shared { runtime, lineage, work, layout, progress, stretches, written, stop };
+    let finished = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..lanes {
-            scope.spawn(|| {
-                let carried = lane(&shared);
-                if carried.is_err() {
-                    shared.stop.store(true, Ordering::Relaxed);
-                }
-                let mut outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                match (&mut *outcome, carried) {
-                    (Ok(total), Ok(more)) => {
-                        total.fetched_bytes += more.fetched_bytes;
-                        total.requests += more.requests;
-                    }
-                    (Ok(_), Err(error)) => *outcome = Err(error),
-                    (Err(_), _) => {}
-                }
+        let behind = scope.spawn(|| write_behind(&shared, &finished));
+        let lanes: Vec<_> = (0..lanes)
+            .map(|own| {
+                scope.spawn({
+                    let shared = &shared;
+                    move || lane(shared, own)
+                })
+            })
+            .collect();
+        let mut total = Ok(Rebuilt::default());
+        for lane in lanes {
+            let carried = lane.join().unwrap_or(Err(RebuildError::Thread));
+            total = total.and_then(|total| {
+                let carried = carried?;
+                Ok(Rebuilt {
+                    fetched_bytes: total.fetched_bytes + carried.fetched_bytes,
+                    requests: total.requests + carried.requests,
+                    ..total
+                })
             });
         }
-    });
-    outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        finished.store(true, Ordering::Relaxed);
+        behind.thread().unpark();
+        let behind = behind.join().unwrap_or(Err(RebuildError::Thread));
+        total.and_then(|total| behind.map(|()| total))
+    })
 }
 
-fn lane(shared: &Shared<'_>) -> Result<Rebuilt, RebuildError> {
+/// Carries the packs of the own stretch, then what others have left of theirs.
+fn lane(shared: &Shared<'_>, own: usize) -> Result<Rebuilt, RebuildError> {
     let mut buffers = Buffers::default();
     let mut carried = Rebuilt::default();
-    while !shared.stop.load(Ordering::Relaxed) {
-        let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        let Some(pack) = shared.work.packs().get(number) else { break };
-        let (requests, received) = carry(shared, pack, &mut buffers)?;
-        carried.requests += requests;
-        carried.fetched_bytes += received;
+    let (before, from_own) = shared.stretches.split_at_checked(own).unwrap_or_default();
+    for (next, end) in from_own.iter().chain(before) {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(pack) = shared.work.packs().get(number).filter(|_| number < *end) else { break };
+            if shared.stop.load(Ordering::Relaxed) {
+                return Ok(carried);
+            }
+            match carry(shared, pack, &mut buffers) {
+                Ok((requests, received)) => {
+                    carried.requests += requests;
+                    carried.fetched_bytes += received;
+                }
+                Err(error) => {
+                    shared.stop.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
     }
     Ok(carried)
+}
+
+/// Makes durable what the lanes have written, again and again, until they are done.
+fn write_behind(shared: &Shared<'_>, finished: &AtomicBool) -> Result<(), RebuildError> {
+    let mut durable = 0;
+    while !finished.load(Ordering::Relaxed) {
+        let written = shared.written.load(Ordering::Relaxed);
+        if written < durable + WRITE_BEHIND_BYTES {
+            std::thread::park_timeout(LOOK_EVERY);
+            continue;
+        }
+        if let Err(error) = sync::filesystems(shared.layout) {
+            shared.stop.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
+        durable = written;
+    }
+    Ok(())
 }
 
 /// One pack into its files; gives requests made and bytes received.
@@ -152,6 +209,7 @@ fn write(
         }
     };
     file.write_all_at(raw, begin).map_err(|source| shared.layout.io("write", place, source))?;
+    shared.written.fetch_add(raw.len() as u64, Ordering::Relaxed);
     (shared.progress)(raw.len() as u64);
     if let Some((mode, mtime)) = shared.work.written(task.file)
         && let Some((_, file)) = open.take()

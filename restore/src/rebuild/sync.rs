@@ -13,13 +13,18 @@ use super::work::Work;
 
 /// Makes everything below the roots durable.
 pub(super) fn everything(layout: &Layout, work: &Work) -> Result<(), RebuildError> {
+    if filesystems(layout)? { Ok(()) } else { one_by_one(layout, work) }
+}
+
+/// Makes durable what was written to the filesystems of the roots so far; false where that cannot be had or not be trusted.
+pub(super) fn filesystems(layout: &Layout) -> Result<bool, RebuildError> {
     let failed = |path: &Path, source: io::Error| RebuildError::Io {
         operation: "make durable what was written to",
         path: path.display().to_string(),
         source,
     };
     if !syncfs_reports_errors() {
-        return one_by_one(layout, work);
+        return Ok(false);
     }
     let mut done: Vec<u64> = Vec::new();
     for (path, directory) in layout.roots() {
@@ -29,11 +34,11 @@ pub(super) fn everything(layout: &Layout, work: &Work) -> Result<(), RebuildErro
         }
         match rustix::fs::syncfs(directory) {
             Ok(()) => done.push(device),
-            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return one_by_one(layout, work),
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return Ok(false),
             Err(errno) => return Err(failed(path, errno.into())),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Since 5.8 (commit 735e4ae5ba28 "vfs: track per-sb writeback errors and report them to syncfs").

@@ -24,7 +24,7 @@ fn a_wiped_host_of_debians_layout_comes_back() {
     for_each_major(|postgres| {
         let scratch = Scratch::new();
         let builder =
-            Cluster::builder(postgres, &scratch, "main").config_outside().setting("work_mem", "'9MB'");
+            Cluster::builder(postgres, &scratch, "main").config_outside().setting("work_mem", "9MB");
         let mut ground = Ground::with_backup(&scratch, builder);
         ground.insert(2);
         ground.archive();

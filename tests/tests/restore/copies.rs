@@ -29,6 +29,8 @@ fn a_promoted_copy_leaves_the_live_archive_alone() {
 
         // The primary goes down and comes back as a standby that is promoted: its real timeline 2.
         ground.cluster.stop();
+        let get = ground.highwater.archive_command().replace("archive-push %p", "archive-get %f %p");
+        ground.cluster.configure(&[("restore_command", &get)]);
         scratch.file("main/standby.signal", "");
         ground.cluster.start();
         ground.cluster.promote();
@@ -64,7 +66,7 @@ fn settings_found_in_the_backup_do_not_steer_the_copy() {
         ground.cluster.execute(&format!("alter system set {setting}"));
     }
     // A target left in postgresql.conf as well, which no file of ours can take out.
-    ground.cluster.configure(&[("recovery_target_name", "'long ago'"), ("synchronous_standby_names", "''")]);
+    ground.cluster.configure(&[("recovery_target_name", "long ago")]);
     ground.backup();
     ground.insert(2);
     ground.archive();

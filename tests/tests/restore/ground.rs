@@ -59,7 +59,8 @@ impl Ground {
     pub fn restore(&self, scratch: &Scratch, name: &str, more: &[&str]) -> Cluster {
         let target = scratch.join(name);
         self.highwater.ok(&Ground::arguments(target.to_str().unwrap(), more));
-        Cluster::open(self.postgres(), scratch, name, &target)
+        let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        Cluster::open(self.postgres(), scratch, &plain, &target)
     }
 
     /// A restore that must be refused, with these words; the directory is not even made.
