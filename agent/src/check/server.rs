@@ -81,7 +81,8 @@ async fn check_privileges(session: &Session, findings: &mut Findings) {
     let asked = session
         .client()
         .query(
-            "SELECT f FROM unnest($1::text[]) f WHERE NOT has_function_privilege(f, 'EXECUTE')",
+            "SELECT f FROM unnest($1::text[]) f WHERE NOT has_function_privilege(f, 'EXECUTE') \
+             UNION ALL SELECT 'pg_read_all_settings' WHERE NOT pg_has_role('pg_read_all_settings', 'USAGE')",
             &[&wanted],
         )
         .await
@@ -94,7 +95,11 @@ async fn check_privileges(session: &Session, findings: &mut Findings) {
     let grants: Vec<String> = lacking
         .iter()
         .filter_map(|row| row.try_get::<_, String>(0).ok())
-        .map(|function| format!("GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {user};"))
+        .map(|lacking| match lacking.as_str() {
+            // Where the configuration files lie, which are part of a backup.
+            "pg_read_all_settings" => format!("GRANT {lacking} TO {user};"),
+            function => format!("GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {user};"),
+        })
         .collect();
     if grants.is_empty() {
         findings.ok(what, format!("{user} may take backups"));

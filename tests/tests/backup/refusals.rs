@@ -109,3 +109,26 @@ fn another_cluster_is_refused() {
     confused.fails(&["backup"], 3, &["system identifier", "hint: "]);
     assert!(ground.objects("/backups/").is_empty());
 }
+
+/// What `check` asks to be granted is enough for a backup, and nothing of it is too much to ask of a superuser.
+#[test]
+fn an_ordinary_user_with_what_check_asks_for_is_enough() {
+    for_each_major(|postgres| {
+        let scratch = Scratch::new();
+        let ground = Ground::start(&scratch, Cluster::builder(postgres, &scratch, "main"));
+        let cluster = &ground.cluster;
+        cluster.execute("create role keeper login");
+        let keeper = Highwater::new(&scratch, "keeper", cluster).local_repository("repo");
+        let text = std::fs::read_to_string(keeper.config()).unwrap();
+        std::fs::write(keeper.config(), text.replace("user=postgres", "user=keeper")).unwrap();
+        keeper.fails(&["backup"], 3, &["may not see", "GRANT pg_read_all_settings"]);
+        let said = keeper.run(&["check"]);
+        let said = said.stdout + &said.stderr;
+        let grants: Vec<&str> =
+            said.lines().map(str::trim).filter(|line| line.starts_with("GRANT ")).collect();
+        assert!(grants.len() >= 4, "{said}");
+        cluster.execute(&grants.join("\n"));
+        keeper.ok(&["backup", "--fast-checkpoint"]);
+        assert_eq!(ground.objects("/manifest").len(), 1);
+    });
+}
