@@ -27,6 +27,8 @@ const AUTO_CONF: &str = "postgresql.auto.conf";
 pub struct Finished {
     /// `postgresql.conf`, when it lies outside the data directory.
     pub config_file: Option<PathBuf>,
+    /// `postgresql.conf` is a minimal one: the original, its port too, lay outside the data directory.
+    pub minimal_configuration: bool,
     /// The command that ends the isolation of the copy; none with `--replace-production`.
     pub end_isolation: Option<String>,
     /// What a person should know: each a sentence.
@@ -106,7 +108,12 @@ pub fn finish(
         source,
     })?;
     durable::fsync_dir(&data_dir.join(OWN_DIRECTORY))?;
-    Ok(Finished { config_file: placed.config_file, end_isolation, notes })
+    Ok(Finished {
+        config_file: placed.config_file,
+        minimal_configuration: placed.minimal,
+        end_isolation,
+        notes,
+    })
 }
 
 /// Writes a file of the data directory, durably, with owner and mode.

@@ -3,7 +3,7 @@
 //! The rebuild keeps each of them, unchanged, under its old path in `highwater/config/` of the new data directory. From there
 //! either they are put back into one directory (`--config-to`), with a marked block in `postgresql.conf` that names the new
 //! places where those differ; or they stay kept, and the data directory gets a minimal `postgresql.conf`, `pg_hba.conf`
-//! and `pg_ident.conf` with which the server starts for its own user and nobody else.
+//! and `pg_ident.conf` with which the server starts for its own user, and root, and nobody else.
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,8 @@ const TAKEN_OVER: [&str; 3] =
 pub struct Placed {
     /// `postgresql.conf`, when it lies outside the new data directory.
     pub config_file: Option<PathBuf>,
+    /// `postgresql.conf` is a minimal one.
+    pub minimal: bool,
     /// Settings for the recovery block, such as `hba_file`.
     pub corrections: Vec<(String, String)>,
     /// What a person should know: each a sentence.
@@ -151,15 +153,17 @@ fn minimal(
     owner: Option<&Account>,
 ) -> Result<Placed, RestoreError> {
     let mut placed = Placed::default();
-    let hba = "# Written by highwater restore: only the server's own user may connect, through its socket.\n\
-               local all all peer\n";
+    let map_lies_outside = outside_path(manifest, "ident_file").is_some();
     for (setting, name) in NAMES {
         let Some(original) = outside_path(manifest, setting) else { continue };
         let path = data_dir.join(name);
         let content = match setting {
-            "config_file" => minimal_settings(manifest, &kept_at(kept, original)),
-            "hba_file" => hba.to_owned(),
-            _ => "# Written by highwater restore: no user name maps.\n".to_owned(),
+            "config_file" => {
+                placed.minimal = true;
+                minimal_settings(manifest, &kept_at(kept, original))
+            }
+            "hba_file" => minimal_hba(map_lies_outside),
+            _ => minimal_ident(&owner.map_or_else(|| Account::current().name, |owner| owner.name.clone())),
         };
         // What the data directory of such a host holds under this name was never read by the server.
         durable::replace(&path, &[content])?;
@@ -188,6 +192,28 @@ fn minimal(
         }
     }
     Ok(placed)
+}
+
+/// A `pg_hba.conf` that trusts the operating system's word, through the socket alone.
+fn minimal_hba(mapped: bool) -> String {
+    let map = if mapped { " map=highwater" } else { "" };
+    format!(
+        "# Written by highwater restore: only the server's own user may connect, through its socket.\n\
+         local all all peer{map}\n"
+    )
+}
+
+/// A `pg_ident.conf` by which the server's own user, whatever its name, is the superuser of nearly every cluster too; and root,
+/// who could become that user anyway.
+fn minimal_ident(user: &str) -> String {
+    let mut text = "# Written by highwater restore: who may be whom.\n".to_owned();
+    for (system, database) in [(user, user), (user, "postgres"), ("root", user), ("root", "postgres")] {
+        let line = format!("highwater \"{system}\" \"{database}\"\n");
+        if !text.contains(&line) {
+            text.push_str(&line);
+        }
+    }
+    text
 }
 
 /// A `postgresql.conf` with what recovery depends on.
