@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_archive::clock::Clock;
-use highwater_archive::lineage::Lineage;
+use highwater_archive::lineage::{Lineage, LineageError};
 use highwater_archive::manifest::{
     self, BackupId, Database, Intent, KeyringRef, LeftOut, Manifest, Part, PostgresInfo, PreviousBackup,
     Source, WalRange,
@@ -398,13 +398,21 @@ impl Attempt<'_> {
         both.map(|(path, reason)| LeftOut { path: text_of(path), reason: reason.clone() }).collect()
     }
 
-    /// The newest complete backup, and the digest of its manifest (I9).
+    /// The newest complete backup whose manifest can be read, and its digest (I9). One that was damaged in the store is no reason
+    /// to have no new backup; it is told, and the next older one takes its place.
     async fn previous(&self) -> Result<Option<PreviousBackup>, BackupError> {
         let lineage = self.destination.lineage;
         let backups = manifest::list_backups(lineage).await?;
-        let Some((backup, _)) = backups.into_iter().rfind(|(_, complete)| *complete) else { return Ok(None) };
-        let plain = lineage.read(ObjectKind::Manifest, &manifest::manifest_path(&backup)).await?;
-        Ok(Some(PreviousBackup { digest: lineage.keys().digest(&plain), backup }))
+        for (backup, _) in backups.into_iter().rev().filter(|(_, complete)| *complete) {
+            match lineage.read(ObjectKind::Manifest, &manifest::manifest_path(&backup)).await {
+                Ok(plain) => {
+                    return Ok(Some(PreviousBackup { digest: lineage.keys().digest(&plain), backup }));
+                }
+                Err(LineageError::Seal(error)) => tracing::warn!("backup {backup} is damaged: {error}"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
     }
 
     async fn keyring_copy(&self) -> Result<(), BackupError> {
