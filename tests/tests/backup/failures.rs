@@ -93,3 +93,25 @@ fn a_backup_whose_session_is_lost_fails() {
     }
     assert!(ground.objects("/manifest").is_empty());
 }
+
+/// A manifest that the store damaged is told, and does not keep new backups from being made.
+#[test]
+fn a_damaged_manifest_does_not_stop_the_next_backup() {
+    let postgres = newest();
+    let scratch = Scratch::new();
+    let ground = Ground::start(&scratch, Cluster::builder(postgres, &scratch, "main"));
+    let first = ground.backup(&[]);
+    let path = ground.objects("/manifest").into_keys().next().unwrap();
+    let path = scratch.join("repo").join(path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let finished = ground.highwater.run(&["backup", "--fast-checkpoint"]);
+    assert!(
+        finished.stderr.contains(&format!("{} is damaged", first["backup"].as_str().unwrap())),
+        "{finished}"
+    );
+    finished.success();
+    assert_eq!(ground.objects("/manifest").len(), 2);
+}
