@@ -89,37 +89,19 @@ impl HostState {
     ///
     /// # Errors
     ///
-    /// The directory or file cannot be written, or not be given to the owner of the data directory.
+    /// The directory or file cannot be written.
     pub fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
         let directory = data_dir.join(DIRECTORY);
         durable::create_dir_all_durable(&directory)?;
         let mut text = serde_json::to_string_pretty(self).context("cannot write the host state")?;
         text.push('\n');
-        let path = directory.join(FILE);
-        durable::replace(&path, &[text])?;
-        // Run by root, it must still be the server's user who reads it in archive_command.
-        give_to_owner(data_dir, &[&directory, &path])
+        Ok(durable::replace(&directory.join(FILE), &[text])?)
     }
 }
 
 /// The state's path.
 pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join(DIRECTORY).join(FILE)
-}
-
-/// Makes the owner of the data directory the owner of what root has written there.
-fn give_to_owner(data_dir: &Path, paths: &[&Path]) -> anyhow::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, chown};
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let owner =
-        std::fs::metadata(data_dir).with_context(|| format!("cannot look at {}", data_dir.display()))?;
-    for path in paths {
-        chown(path, Some(owner.uid()), Some(owner.gid()))
-            .with_context(|| format!("cannot give {} to the owner of the data directory", path.display()))?;
-    }
-    Ok(())
 }
 
 /// A 64-bit number as decimal text, since JSON readers round above 2^53.

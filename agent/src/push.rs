@@ -9,16 +9,17 @@
 mod claims;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use highwater_archive::lineage::Lineage;
+use highwater_archive::seal::Codec;
 use highwater_archive::wal::{self, Stored};
 use highwater_pitr::segment::WalFile;
 
-use crate::config::{Config, RepositoryConfig};
+use crate::config::Config;
 use crate::host_state::HostState;
 use crate::report;
 use crate::repositories::OpenRepository;
@@ -34,7 +35,7 @@ pub struct WalSource {
     /// Its name, parsed.
     pub file: WalFile,
     /// Its content.
-    pub bytes: Arc<Vec<u8>>,
+    bytes: Vec<u8>,
     /// What `pg_wal` says about its timeline.
     origin: claims::Origin,
 }
@@ -51,7 +52,7 @@ impl WalSource {
         let cannot_read = || format!("cannot read {}", path.display());
         let bytes = read_whole(path).with_context(cannot_read)?;
         let origin = claims::Origin::read(path, file, &bytes)?;
-        Ok(Self { file, bytes: Arc::new(bytes), origin })
+        Ok(Self { file, bytes, origin })
     }
 }
 
@@ -74,16 +75,32 @@ pub async fn push(
     config: &Config,
     state: &HostState,
     data_dir: &Path,
-    source: &WalSource,
+    source: WalSource,
     deadline: Duration,
 ) -> anyhow::Result<Vec<Outcome>> {
     let required = config.required_repositories.count(config.repositories.len());
+    // The usual single repository takes the bytes as they were read; each further one gets a copy.
+    let WalSource { file, bytes, origin } = source;
+    let copies = std::iter::repeat_n(bytes, config.repositories.len());
     let mut running: FuturesUnordered<_> = config
         .repositories
         .iter()
-        .map(|repository| async {
-            let held = put(config, repository, state, data_dir, source).await;
-            Outcome { repository: repository.name.clone(), held }
+        .zip(copies)
+        .map(|(repository, bytes)| {
+            let origin = &origin;
+            async move {
+                let held = async {
+                    let open = OpenRepository::open(repository, &config.cluster).await?;
+                    let lineage = open.lineage_of(state).await?;
+                    let put = async {
+                        lineage.require_open().await?;
+                        claims::claim(&lineage, state, data_dir, file, origin).await?;
+                        put(&lineage, file, bytes, repository.codec).await
+                    };
+                    put.await.with_context(|| format!("repository {}", repository.name))
+                };
+                Outcome { repository: repository.name.clone(), held: held.await }
+            }
         })
         .collect();
     let mut outcomes = Vec::new();
@@ -127,32 +144,12 @@ fn too_few(outcomes: Vec<Outcome>, required: usize) -> anyhow::Error {
     )
 }
 
-async fn put(
-    config: &Config,
-    repository: &RepositoryConfig,
-    state: &HostState,
-    data_dir: &Path,
-    source: &WalSource,
-) -> anyhow::Result<Stored> {
-    let open = OpenRepository::open(repository, &config.cluster).await?;
-    let lineage = open.lineage_of(state).await?;
-    let put = async {
-        lineage.require_open().await?;
-        claims::claim(&lineage, state, data_dir, source).await?;
-        let stored = match source.file {
-            WalFile::Segment(segment) => {
-                wal::put_segment(&lineage, segment, source.bytes.to_vec(), repository.codec).await?
-            }
-            WalFile::Partial(segment) => {
-                wal::put_partial(&lineage, segment, source.bytes.to_vec(), repository.codec).await?
-            }
-            WalFile::Backup { .. } | WalFile::History(_) => {
-                wal::put_small(&lineage, source.file, &source.bytes).await?
-            }
-        };
-        anyhow::Ok(stored)
-    };
-    put.await.with_context(|| format!("repository {}", repository.name))
+async fn put(lineage: &Lineage, file: WalFile, bytes: Vec<u8>, codec: Codec) -> anyhow::Result<Stored> {
+    Ok(match file {
+        WalFile::Segment(segment) => wal::put_segment(lineage, segment, bytes, codec).await?,
+        WalFile::Partial(segment) => wal::put_partial(lineage, segment, bytes, codec).await?,
+        WalFile::Backup { .. } | WalFile::History(_) => wal::put_small(lineage, file, &bytes).await?,
+    })
 }
 
 /// Reads a file that may still be looked at by others, but no longer changes.

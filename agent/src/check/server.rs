@@ -153,6 +153,11 @@ fn check_archiving(config: &Config, settings: &Settings, findings: &mut Findings
             format!("set: {} (and restart the server)", set("archive_mode")),
         );
     }
+    if settings.text("archive_timeout") == "0" {
+        let message = "0: a segment that is not full yet is only on this host, for as long as it takes to fill; \
+             archive_timeout = 60s bounds that";
+        findings.note("archive_timeout", message);
+    }
     let library = settings.text("archive_library");
     if !library.is_empty() {
         // 15 prefers the library without a word; 16 and newer refuse both.

@@ -38,21 +38,22 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let state = HostState::require(data_dir)?;
     check_cluster(&state, config)?;
     let source = WalSource::read(&args.path)?;
+    let file = source.file;
     let pushed = tokio::select! {
-        pushed = push::push(config, &state, data_dir, &source, config.push_deadline) => pushed,
+        pushed = push::push(config, &state, data_dir, source, config.push_deadline) => pushed,
         name = interrupted() => Err(anyhow::anyhow!("interrupted by {}", name?)),
     };
-    for outcome in pushed.with_context(|| format!("{} is not archived", source.file))? {
+    for outcome in pushed.with_context(|| format!("{file} is not archived"))? {
         match outcome.held {
             Ok(Stored::New | Stored::Same) => {}
             Ok(Stored::Variant { beside, variant }) => report::line(&format!(
                 "warning: {} is kept beside another end of the same WAL in repository {}: {beside} there, {variant} here",
-                source.file, outcome.repository
+                file, outcome.repository
             )),
             Err(error) => {
                 report::line(&format!(
                     "warning: {} is archived, but not everywhere: {}",
-                    source.file,
+                    file,
                     report::message(&error)
                 ));
             }

@@ -15,7 +15,6 @@ use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::WalFile;
 use highwater_pitr::timeline::{TimelineHistory, TimelineId};
 
-use super::WalSource;
 use crate::host_state::{self, HostState};
 
 /// What the files beside it say about the timeline of a file.
@@ -77,9 +76,9 @@ pub async fn claim(
     lineage: &Lineage,
     state: &HostState,
     data_dir: &Path,
-    source: &WalSource,
+    file: WalFile,
+    origin: &Origin,
 ) -> anyhow::Result<()> {
-    let origin = &source.origin;
     let note = Note::of(lineage, state, data_dir, origin.timeline);
     if note.is_there() {
         return Ok(());
@@ -87,7 +86,7 @@ pub async fn claim(
     let theirs = read_claim(lineage, origin.timeline).await?;
     match theirs {
         Some(theirs) if theirs.writer == state.writer => {}
-        Some(_) if origin.is_our_past(source.file, lineage) => return Ok(()),
+        Some(_) if origin.is_our_past(file, lineage) => return Ok(()),
         Some(_) | None => {
             let (parent, fork) = origin.fork.unzip();
             let claimed =
@@ -96,7 +95,7 @@ pub async fn claim(
             match claimed {
                 Ok(_) => {}
                 // Someone else was faster, and it may be that what we have of it is our past.
-                Err(ClaimError::Other { .. }) if origin.is_our_past(source.file, lineage) => return Ok(()),
+                Err(ClaimError::Other { .. }) if origin.is_our_past(file, lineage) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
