@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-from cluster import make_directory, run
 from measure import as_server_user, environment, measure
 from programs import Highwater, PgBackRest
 from report import Row, Section
@@ -100,12 +99,12 @@ def push(bench, binary, _codec_bound, pairs):
 
 
 def full_segments(bench, count):
-    """Copies of this many segments full of WAL: inserts and updates of a table that is gone again afterwards."""
+    """This many segments full of WAL, of inserts and updates of a table that is gone again afterwards. They stay in pg_wal
+    as long as archiving fails."""
     bench.archive_by("/bin/false")
     bench.sql("drop table if exists churn")
     bench.sql("create table churn (like events including all)")
     bench.sql("checkpoint")
-    kept = make_directory(f"{bench.scratch}/segments")
     begin = bench.sql("select pg_walfile_name(pg_switch_wal())")
     whole = []
     # The first of them begins in the middle of what the switch ended.
@@ -115,10 +114,8 @@ def full_segments(bench, count):
         now = bench.sql("select pg_walfile_name(pg_current_wal_lsn())")
         names = glob.glob(f"{bench.data}/pg_wal/" + "[0-9A-F]" * 24)
         whole = sorted(path for path in names if begin < os.path.basename(path) < now)
-    for path in whole[1 : count + 1]:
-        run(["cp", path, kept])
     bench.sql("drop table churn")
-    return sorted(glob.glob(f"{kept}/*"))
+    return whole[1 : count + 1]
 
 
 ALL = {"backup": backup, "push": push}
