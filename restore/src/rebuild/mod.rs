@@ -103,3 +103,6 @@ fn list_files(
     work.order_tasks();
     Ok(work)
 }
+
+#[cfg(test)]
+mod tests;
