@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use highwater_archive::catalog::{Catalog, resolve};
+use highwater_archive::catalog::{Catalog, Holding, resolve};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, Manifest, read_manifest};
 use highwater_pitr::plan::Plan;
@@ -21,6 +21,7 @@ use highwater_pitr::timeline::TimelineId;
 use crate::error::RestoreError;
 use crate::outside;
 use crate::ownership::{self, Account};
+use crate::plan_file::RepositoryToPlan;
 use crate::rebuild::INCOMPLETE_MARKER;
 use crate::server::{self, Installation};
 use crate::tablespaces::{self, Known, Mapping, Placed};
@@ -39,6 +40,8 @@ pub struct Request {
     pub timeline: Option<TimelineId>,
     /// Begin with this backup.
     pub backup: Option<BackupId>,
+    /// Begin with a backup of the repository with this name; the WAL of the others serves all the same.
+    pub from_repository: Option<String>,
     /// Where tablespaces go.
     pub mappings: Vec<Mapping>,
     /// Where `pg_wal` goes, when not in the data directory.
@@ -82,7 +85,9 @@ pub struct Space {
 /// A restore that nothing known stands against.
 #[derive(Debug)]
 pub struct Preflight {
-    /// Where it comes from.
+    /// The repository that gives the backup, by its name.
+    pub repository: String,
+    /// The lineage in it.
     pub lineage: Arc<Lineage>,
     /// Backup, timeline, WAL and where recovery stops.
     pub plan: Plan,
@@ -100,17 +105,32 @@ pub struct Preflight {
     pub notes: Vec<String>,
 }
 
-/// Looks at everything.
+/// Looks at everything. Of several repositories that hold the backup, the one that comes first gives it.
 ///
 /// # Errors
 /// [`RestoreError`]; nothing was written.
-pub async fn preflight(lineage: Arc<Lineage>, request: &Request) -> Result<Preflight, RestoreError> {
+pub async fn preflight(
+    repositories: &[RepositoryToPlan<'_>],
+    request: &Request,
+) -> Result<Preflight, RestoreError> {
     check_directories(request)?;
-    let catalog = Catalog::load(&lineage).await?;
-    let plan =
-        resolve(&lineage, &catalog, &request.target, request.timeline, request.backup.as_ref()).await?;
-    let id: BackupId =
-        plan.backup.id.parse().map_err(|_| RestoreError::Unwritable { text: plan.backup.id.clone() })?;
+    let mut notes = Vec::new();
+    let held = look_into(repositories, request, &mut notes).await?;
+    let holdings: Vec<Holding<'_>> = held
+        .iter()
+        .map(|(repository, catalog)| Holding {
+            lineage: repository.lineage,
+            catalog,
+            gives_backups: request.from_repository.as_ref().is_none_or(|name| repository.name == name),
+        })
+        .collect();
+    let plan = resolve(&holdings, &request.target, request.timeline, request.backup.as_ref()).await?;
+    let unwritable = || RestoreError::Unwritable { text: plan.backup.id.clone() };
+    let id: BackupId = plan.backup.id.parse().map_err(|_| unwritable())?;
+    let mut givers = held.iter().zip(&holdings).filter(|(_, holding)| holding.gives_backups);
+    let giver = givers.find(|((_, catalog), _)| catalog.backup(id.as_str()).is_some());
+    let repository = giver.map(|((repository, _), _)| *repository).ok_or_else(unwritable)?;
+    let lineage = Arc::new(repository.lineage.clone());
     let manifest = read_manifest(&lineage, &id).await?;
 
     let tablespaces = place_tablespaces(&manifest, request)?;
@@ -129,7 +149,7 @@ pub async fn preflight(lineage: Arc<Lineage>, request: &Request) -> Result<Prefl
         Some(bin) => Some(Installation::find(major, bin.as_deref())?),
         None => None,
     };
-    let mut notes = plan.notes.clone();
+    notes.extend(plan.notes.iter().cloned());
     notes.extend(collation_note(&manifest));
     for failure in manifest.page_failures.iter().take(3) {
         let relation = failure.relation.as_deref().unwrap_or("an unknown relation");
@@ -138,7 +158,36 @@ pub async fn preflight(lineage: Arc<Lineage>, request: &Request) -> Result<Prefl
             failure.block, failure.file, failure.problem
         ));
     }
-    Ok(Preflight { lineage, plan, manifest, tablespaces, owner, spaces, installation, notes })
+    let repository = repository.name.to_owned();
+    Ok(Preflight { repository, lineage, plan, manifest, tablespaces, owner, spaces, installation, notes })
+}
+
+/// What each repository holds. One that cannot be asked is left out by name, unless it is the one asked for or the only one.
+async fn look_into<'a>(
+    repositories: &[RepositoryToPlan<'a>],
+    request: &Request,
+    notes: &mut Vec<String>,
+) -> Result<Vec<(RepositoryToPlan<'a>, Catalog)>, RestoreError> {
+    let (mut held, mut failure) = (Vec::new(), None);
+    for repository in repositories {
+        match Catalog::load(repository.lineage).await {
+            Ok(catalog) => held.push((*repository, catalog)),
+            Err(error) if request.from_repository.as_deref() == Some(repository.name) => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                notes.push(format!(
+                    "what repository {} holds could not be looked at, so what it alone holds is not in this plan: {error}",
+                    repository.name
+                ));
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    match failure {
+        Some(error) if held.is_empty() => Err(error.into()),
+        _ => Ok(held),
+    }
 }
 
 /// The directories that are to be filled, before the archive is asked anything.
@@ -317,6 +366,7 @@ mod tests {
             target: RecoveryTarget::Latest,
             timeline: None,
             backup: None,
+            from_repository: None,
             mappings: Vec::new(),
             wal_dir: None,
             config_to: None,

@@ -1,6 +1,6 @@
 //! `highwater restore`: the cluster as it was, into an empty directory.
 //!
-//! The order of things is the promise: [`source`] finds the repository and the lineage, preflight refuses what cannot be, the
+//! The order of things is the promise: [`source`] finds the repositories and the lineage, preflight refuses what cannot be, the
 //! plan is said, and only then is the first byte written. What to type next is printed at the end ([`say`]).
 
 mod arguments;
@@ -35,7 +35,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let sources = Sources::open(context, &args).await?;
     let request = args.request(&sources)?;
-    let preflight = preflight(sources.first().lineage.clone(), &request).await.map_err(problem)?;
+    let planned: Vec<RepositoryToPlan<'_>> = sources.to_plan();
+    let preflight = preflight(&planned, &request).await.map_err(problem)?;
     let plan = say::Plan::of(&preflight, &request, &sources);
     if args.dry_run {
         context.print(&plan, &plan.json());
@@ -44,8 +45,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     if !context.json {
         report::result(&plan.to_string());
     }
-    let rebuilt = rebuild_data(context, &preflight, &request, args.jobs(&sources)).await?;
-    let planned: Vec<RepositoryToPlan<'_>> = sources.to_plan();
+    let rebuilt = rebuild_data(context, &preflight, &request, args.jobs(&sources, &preflight)).await?;
     let now = context.clock.now();
     let finished = finish(&preflight, &request, sources.cluster(), &planned, now).map_err(problem)?;
     let took = begun.elapsed();
@@ -57,6 +57,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         plan: &plan,
         preflight: &preflight,
         request: &request,
+        args: &args,
         rebuilt,
         finished: &finished,
         took,

@@ -13,10 +13,10 @@ use serde_json::json;
 
 use super::*;
 use crate::keyring::Unlock;
-use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::manifest::{BackupId, manifest_path};
 use crate::names::{self, LineageId};
 use crate::racing::NameMode;
+use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::repository::{CreateParams, DEFAULT_EXTENT_BYTES, Repository};
 use crate::seal::{Codec, ObjectKind};
 use crate::store::Created;
@@ -268,4 +268,42 @@ async fn a_store_that_does_not_answer_is_an_error() {
         ground.store.heal();
     }
     assert_eq!(ground.load().await.backups.len(), 1);
+}
+
+/// What one repository lacks and another has is there; a timeline that began elsewhere in one is not mixed with the other's.
+#[tokio::test]
+async fn repositories_are_planned_on_as_one() {
+    let (one, two) = (ground().await, ground().await);
+    one.segments(1, &[2, 3, 5]).await;
+    two.segments(1, &[3, 4, 6]).await;
+    one.segments(2, &[6]).await;
+    two.segments(2, &[6, 7]).await;
+    two.history(2, "1\t0/6000100\tx\n").await;
+    one.segments(3, &[6]).await;
+    two.segments(3, &[6, 7]).await;
+    one.history(3, "1\t0/6000100\tx\n").await;
+    two.history(3, "1\t0/6000200\tx\n").await;
+    one.backup(A, |_| {}).await;
+    two.backup(A, |_| {}).await;
+    two.backup(B, |_| {}).await;
+    let (first, second) = (one.load().await, two.load().await);
+    let holdings = |gives: bool| {
+        [
+            Holding { lineage: &one.lineage, catalog: &first, gives_backups: true },
+            Holding { lineage: &two.lineage, catalog: &second, gives_backups: gives },
+        ]
+    };
+    let joined = joined::join(&holdings(true)).unwrap();
+    assert_eq!(joined.held[&tli(1)].runs(), [2..7]);
+    assert_eq!(joined.held[&tli(2)].runs(), [6..8]);
+    assert_eq!(joined.held[&tli(3)].runs(), [6..7]);
+    let ways: Vec<(u32, bool)> =
+        joined.ways.iter().map(|way| (way.timeline.get(), way.has_history)).collect();
+    assert_eq!(ways, [(1, false), (2, true), (3, true)]);
+    let [note] = joined.notes.as_slice() else { panic!("{:?}", joined.notes) };
+    assert!(note.contains("timeline 3 began elsewhere"), "{note}");
+    let ids =
+        |ground: &ground::Ground| ground.points.iter().map(|point| point.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&joined), [A, B]);
+    assert_eq!(ids(&joined::join(&holdings(false)).unwrap()), [A]);
 }

@@ -12,10 +12,10 @@ use highwater_pitr::segment::SegmentName;
 use highwater_pitr::target::RecoveryTarget;
 use highwater_pitr::timeline::{Ancestry, TimelineId};
 
+use super::CatalogError;
 use super::ground::{Ground, IndexSource, Indexed, indexes};
+use super::joined::{Holding, JoinedIndexes, join};
 use super::windows::windows_along;
-use super::{Catalog, CatalogError};
-use crate::repository::lineage::Lineage;
 use crate::manifest::BackupId;
 
 /// Why there is no plan.
@@ -42,21 +42,28 @@ impl ResolveError {
 /// Finds out how `target` is reached: by which backup, on which timeline, through which WAL, and where recovery stops.
 ///
 /// `timeline` follows that timeline instead of the newest that can be reached; `backup` begins with that backup instead of the
-/// newest that can serve. Nothing is written anywhere.
+/// newest that can serve. The WAL of all of `holdings` counts, whichever of them has a segment. Nothing is written anywhere.
 ///
 /// # Errors
 ///
 /// [`ResolveError::Refused`] with the reason and with the window that can be reached, when the archive does not hold what
 /// the target needs; [`ResolveError::Catalog`] when the archive could not be asked.
 pub async fn resolve(
-    lineage: &Lineage,
-    catalog: &Catalog,
+    holdings: &[Holding<'_>],
     target: &RecoveryTarget,
     timeline: Option<TimelineId>,
     backup: Option<&BackupId>,
 ) -> Result<Plan, ResolveError> {
-    let source = super::load::LineageIndexes::new(lineage);
-    resolve_on(catalog.ground(), &source, target, timeline, backup.map(BackupId::as_str)).await
+    let Some(ground) = join(holdings) else {
+        return Err(ResolveError::Refused(Box::new(Refusal {
+            target: target.to_string(),
+            why: RefusalReason::NoBackup,
+            window: None,
+            notes: Vec::new(),
+        })));
+    };
+    let source = JoinedIndexes::new(holdings);
+    resolve_on(&ground, &source, target, timeline, backup.map(BackupId::as_str)).await
 }
 
 pub(super) async fn resolve_on(

@@ -17,4 +17,5 @@ mod damage;
 mod ground;
 mod places;
 mod refusals;
+mod repositories;
 mod start;

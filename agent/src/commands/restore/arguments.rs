@@ -8,7 +8,7 @@ use highwater_pitr::lsn::Lsn;
 use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::time::parse_time;
 use highwater_pitr::timeline::TimelineId;
-use highwater_restore::preflight::Request;
+use highwater_restore::preflight::{Preflight, Request};
 use highwater_restore::tablespaces::Mapping;
 
 use super::source::Sources;
@@ -138,6 +138,7 @@ impl Args {
             target: self.target()?,
             timeline: self.timeline,
             backup: self.backup.clone(),
+            from_repository: sources.asked_for().map(str::to_owned),
             mappings: self.tablespace_map.clone(),
             wal_dir: self.wal_dir.as_ref().map(absolute).transpose()?,
             config_to: self.config_to.as_ref().map(absolute).transpose()?,
@@ -152,11 +153,11 @@ impl Args {
     }
 
     /// How many packs are transferred at once: a core each, and more where the network is waited for.
-    pub fn jobs(&self, sources: &Sources) -> usize {
+    pub fn jobs(&self, sources: &Sources, preflight: &Preflight) -> usize {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         match self.jobs {
             Some(jobs) => usize::from(jobs),
-            None if sources.first().is_local() => cores,
+            None if sources.is_local(&preflight.repository) => cores,
             None => (2 * cores).max(4),
         }
     }

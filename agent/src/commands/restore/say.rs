@@ -9,10 +9,11 @@ use highwater_restore::conf_file::shell_word;
 use highwater_restore::finish::Finished;
 use highwater_restore::preflight::{Preflight, Request};
 use highwater_restore::rebuild::Rebuilt;
-use highwater_restore::server::State;
+use highwater_restore::server::{Installation, State};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
+use super::arguments::Args;
 use super::source::Sources;
 
 /// What will be done.
@@ -46,7 +47,7 @@ impl Plan {
         Self {
             backup: plan.backup.id.clone(),
             taken: manifest.stopped_at.to_string(),
-            repository: sources.first().lineage.store().describe(),
+            repository: preflight.lineage.store().describe(),
             target: if request.standby { "a standby".to_owned() } else { request.target.to_string() },
             timeline: plan.timeline.to_string(),
             stop: stop.join(", "),
@@ -133,6 +134,8 @@ pub struct Done<'a> {
     pub preflight: &'a Preflight,
     /// What was asked.
     pub request: &'a Request,
+    /// In these words.
+    pub args: &'a Args,
     /// The files.
     pub rebuilt: Rebuilt,
     /// The settings.
@@ -177,7 +180,8 @@ impl Done<'_> {
     fn start_command(&self) -> String {
         let data_dir = word(&self.request.target_dir);
         let major = self.preflight.manifest.postgresql.major;
-        let bin = self.preflight.installation.as_ref().map_or_else(
+        let found = self.preflight.installation.clone().or_else(|| Installation::find(major, None).ok());
+        let bin = found.map_or_else(
             || format!("/usr/lib/postgresql/{major}/bin/pg_ctl"),
             |installation| word(&installation.bin().join("pg_ctl")),
         );
@@ -195,6 +199,17 @@ impl Done<'_> {
         }
     }
 
+    /// `psql` with one command, as the server's user and to the server that was restored.
+    fn psql(&self, sql: &str) -> String {
+        let settings = &self.preflight.manifest.postgresql.settings;
+        let configured = settings.get("port").filter(|_| !self.finished.minimal_configuration);
+        let port = self.args.port.map(|port| port.to_string()).or_else(|| configured.cloned());
+        let port = port.filter(|port| port != "5432").map_or_else(String::new, |port| format!(" -p {port}"));
+        let host =
+            self.args.socket_dir.as_ref().map_or_else(String::new, |path| format!(" -h {}", word(path)));
+        self.as_owner(&format!("psql{host}{port} -c '{sql}'"))
+    }
+
     fn steps(&self) -> Vec<(&'static str, String)> {
         let mut steps = Vec::new();
         if self.state.is_none() {
@@ -209,17 +224,15 @@ impl Done<'_> {
             TargetAction::Pause => {
                 steps.push((
                     "see that it is where you want it (t, paused)",
-                    "psql -c 'SELECT pg_is_in_recovery(), pg_get_wal_replay_pause_state()'".to_owned(),
+                    self.psql("SELECT pg_is_in_recovery(), pg_get_wal_replay_pause_state()"),
                 ));
                 steps.push((
                     "open it for writing, on a new timeline",
-                    "psql -c 'SELECT pg_wal_replay_resume()'".to_owned(),
+                    self.psql("SELECT pg_wal_replay_resume()"),
                 ));
             }
-            TargetAction::Promote => steps.push((
-                "see that it has opened for writing (f)",
-                "psql -c 'SELECT pg_is_in_recovery()'".to_owned(),
-            )),
+            TargetAction::Promote => steps
+                .push(("see that it has opened for writing (f)", self.psql("SELECT pg_is_in_recovery()"))),
             TargetAction::Shutdown => {}
         }
         let why = "only when it takes production's place: end its isolation, restart it, then run highwater adopt there";

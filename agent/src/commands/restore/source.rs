@@ -1,8 +1,8 @@
 //! Where a restore comes from: repositories, the cluster in them, and one of its lineages.
 //!
-//! With a configuration, the repository that is named, or the first that answers, gives the backup; every other one that holds
-//! the same lineage is written into the plan beside it, so that recovery has somewhere else to turn to. From a blank host a
-//! URL and a key file are enough.
+//! With a configuration, every repository that answers and holds the lineage is planned on and written into the plan: with
+//! `wal.required_repositories` below their number, each may lack what another has. One that is named gives the backup; else
+//! the newest backup that serves is taken from wherever it is. From a blank host a URL and a key file are enough.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,18 +31,11 @@ pub struct Source {
     pub lineage: Arc<Lineage>,
 }
 
-impl Source {
-    /// Whether it is a directory of this host.
-    pub fn is_local(&self) -> bool {
-        self.store.url.starts_with("file:")
-    }
-}
-
-/// Every repository that holds the lineage; the first gives the backup.
+/// Every repository that holds the lineage and could be asked; at least one.
 pub struct Sources {
     cluster: ClusterName,
-    first: Source,
-    others: Vec<Source>,
+    all: Vec<Source>,
+    named: Option<String>,
     /// Repositories that could not be asked: each a sentence.
     pub notes: Vec<String>,
 }
@@ -86,8 +79,8 @@ impl Sources {
         };
         let open = OpenRepository::open(&repository, &cluster).await?;
         let lineage = choose_lineage(&open.cluster, args.lineage).await?;
-        let first = Source { name: repository.name, store: spec, lineage: Arc::new(lineage) };
-        Ok(Self { cluster, first, others: Vec::new(), notes: Vec::new() })
+        let only = Source { name: repository.name, store: spec, lineage: Arc::new(lineage) };
+        Ok(Self { cluster, all: vec![only], named: None, notes: Vec::new() })
     }
 
     async fn from_configuration(context: &Context, args: &Args) -> anyhow::Result<Self> {
@@ -120,7 +113,7 @@ impl Sources {
                 Err(error) if named == Some(repository.name.as_str()) => return Err(error),
                 Err(error) => {
                     notes.push(format!(
-                        "repository {} is left out, also for WAL during recovery: {}",
+                        "repository {} is left out, also for WAL during recovery, and what it alone holds is not in this plan: {}",
                         repository.name,
                         report::message(&error)
                     ));
@@ -128,19 +121,26 @@ impl Sources {
                 }
             }
         }
-        let mut found = found.into_iter();
-        match (found.next(), failure) {
-            (Some(first), _) => {
-                Ok(Self { cluster: config.cluster.clone(), first, others: found.collect(), notes })
-            }
-            (None, Some(error)) => Err(error),
-            (None, None) => anyhow::bail!("no repository is configured"),
+        match (found.is_empty(), failure) {
+            (false, _) => Ok(Self {
+                cluster: config.cluster.clone(),
+                all: found,
+                named: named.map(str::to_owned),
+                notes,
+            }),
+            (true, Some(error)) => Err(error),
+            (true, None) => anyhow::bail!("no repository is configured"),
         }
     }
 
-    /// The one that gives the backup.
-    pub fn first(&self) -> &Source {
-        &self.first
+    /// The repository that was asked for by name: it gives the backup, or there is no restore.
+    pub fn asked_for(&self) -> Option<&str> {
+        self.named.as_deref()
+    }
+
+    /// Whether the repository with this name is a directory of this host.
+    pub fn is_local(&self, name: &str) -> bool {
+        self.all.iter().any(|source| source.name == name && source.store.url.starts_with("file:"))
     }
 
     /// The cluster's name in the repositories.
@@ -150,18 +150,17 @@ impl Sources {
 
     /// All of them, as the plan of the restore takes them.
     pub fn to_plan(&self) -> Vec<RepositoryToPlan<'_>> {
-        let all = std::iter::once(&self.first).chain(&self.others);
-        all.map(|source| RepositoryToPlan {
+        let planned = self.all.iter().map(|source| RepositoryToPlan {
             name: &source.name,
             store: &source.store,
             lineage: &source.lineage,
-        })
-        .collect()
+        });
+        planned.collect()
     }
 
     /// Directories of those that are local.
     pub fn local_directories(&self) -> Vec<PathBuf> {
-        let all = std::iter::once(&self.first).chain(&self.others);
+        let all = self.all.iter();
         all.filter_map(|source| url::Url::parse(&source.store.url).ok())
             .filter(|url| url.scheme() == "file")
             .filter_map(|url| url.to_file_path().ok())
