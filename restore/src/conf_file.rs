@@ -88,7 +88,7 @@ pub fn last_value(text: &str, name: &str) -> Option<String> {
         .filter_map(parse_line)
         .filter(|setting| setting.name == name)
         .map(|setting| setting.value)
-        .last()
+        .next_back()
 }
 
 /// Whether a Boolean setting's value means on (`parse_bool`: unambiguous prefixes count).

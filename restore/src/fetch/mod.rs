@@ -228,7 +228,7 @@ async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8
 /// that by name (`XLogFileRead` in `xlogrecovery.c`). It is as long as a segment, which PostgreSQL insists on.
 async fn partial(lineage: &Lineage, request: &Request<'_>) -> Result<Option<Vec<u8>>, WalGetError> {
     let WalFile::Segment(name) = request.file else { return Ok(None) };
-    if !request.plan.is_some_and(|plan| plan.last_segment == Some(name)) {
+    if request.plan.is_none_or(|plan| plan.last_segment != Some(name)) {
         return Ok(None);
     }
     Ok(wal::get_partial(lineage, name).await?.map(|partial| partial.bytes))

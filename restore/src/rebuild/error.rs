@@ -24,7 +24,7 @@ pub enum RebuildError {
         /// The files whose bytes it holds.
         needed_for: String,
         /// The store's answer.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// A pack ends before a frame that it should hold.
     #[error("{pack} is cut short at byte {at}; it is needed for {needed_for}")]
@@ -81,14 +81,11 @@ impl RebuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Manifest(error) => error.hint(),
-            Self::Fetch { source: StoreError::NotFound { .. }, .. }
-            | Self::Short { .. }
-            | Self::Damaged { .. }
-            | Self::WrongLength { .. } => Some(
+            Self::Fetch { source, .. } if !source.is_not_found() => source.hint(),
+            Self::Fetch { .. } | Self::Short { .. } | Self::Damaged { .. } | Self::WrongLength { .. } => Some(
                 "restore from another backup with --backup, or from another repository that holds this one"
                     .into(),
             ),
-            Self::Fetch { source, .. } => source.hint(),
             Self::Hostile(_) => {
                 Some("this is not what highwater writes; keep the repository for examination".into())
             }

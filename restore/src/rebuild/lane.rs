@@ -162,9 +162,11 @@ fn carry(shared: &Shared<'_>, pack: &PackWork, buffers: &mut Buffers) -> Result<
         if last != Some((task.extent.offset, task.extent.frame)) {
             source.take(task.extent.offset, task.extent.stored_len, &mut buffers.stored).map_err(
                 |error| match error {
-                    SourceError::Store(source) => {
-                        RebuildError::Fetch { pack: pack.path.clone(), needed_for: needed_for(), source }
-                    }
+                    SourceError::Store(source) => RebuildError::Fetch {
+                        pack: pack.path.clone(),
+                        needed_for: needed_for(),
+                        source: Box::new(source),
+                    },
                     SourceError::Short(at) => {
                         RebuildError::Short { pack: pack.path.clone(), at, needed_for: needed_for() }
                     }
