@@ -12,6 +12,7 @@ use highwater_pitr::target::TargetAction;
 
 use crate::conf_file::{self, is_on, last_value};
 use crate::error::RestoreError;
+use crate::in_effect;
 use crate::outside::{self, give};
 use crate::plan_file::{self, PLAN_FILE, PlanBounds, RepositoryToPlan};
 use crate::preflight::{Preflight, Request};
@@ -66,8 +67,16 @@ pub fn finish(
     }
 
     let mut notes = placed.notes;
-    let configuration = configuration_text(data_dir, placed.config_file.as_deref())?;
+    let original = Path::new(&manifest.data_directory);
+    let main = placed.config_file.clone().unwrap_or_else(|| data_dir.join("postgresql.conf"));
+    let in_effect = in_effect::read(&main);
+    if let Some(line) = in_effect::own_directory(&in_effect, data_dir) {
+        outside::append_block(&main, &[line], owner)?;
+    }
+    let kept = settings::cleaned(&auto_conf(data_dir)?);
+    let configuration = format!("{}\n{kept}", in_effect.text);
     let mut corrections = placed.corrections;
+    corrections.extend(in_effect::led_home(&configuration, original, data_dir));
     corrections.extend(tls_off(&configuration, data_dir, &mut notes));
     let recovery = Recovery {
         restore_command: settings::restore_command(
@@ -80,10 +89,11 @@ pub fn finish(
         at_least: settings_to_raise(&control, &configuration),
         corrections,
     };
-    let mut text = settings::cleaned(&auto_conf(data_dir)?);
+    let mut text = kept;
     text.push_str(&settings::recovery_block(&recovery));
     let end_isolation = (!request.replace_production).then(|| {
-        text.push_str(&settings::isolation_block());
+        let own = in_effect::not_shared(&configuration, original);
+        text.push_str(&settings::isolation_block_with(&own));
         settings::end_isolation_command(&data_dir.join(AUTO_CONF))
     });
     put(data_dir, AUTO_CONF, text.as_bytes(), owner, 0o600)?;
@@ -143,19 +153,6 @@ fn auto_conf(data_dir: &Path) -> Result<String, RestoreError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(source) => Err(RestoreError::Io { what: "read", path, source }),
     }
-}
-
-/// `postgresql.conf` and what `ALTER SYSTEM` added to it: the later value wins.
-fn configuration_text(data_dir: &Path, config_file: Option<&Path>) -> Result<String, RestoreError> {
-    let path = config_file.map_or_else(|| data_dir.join("postgresql.conf"), Path::to_owned);
-    let mut text = match std::fs::read(&path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(RestoreError::Io { what: "read", path, source }),
-    };
-    text.push('\n');
-    text.push_str(&auto_conf(data_dir)?);
-    Ok(text)
 }
 
 /// Settings that are below what the original server had: hot standby refuses to begin with them

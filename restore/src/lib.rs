@@ -3,7 +3,7 @@
 //! A restore is one straight line: [`preflight`] proves that the target can be reached and that nothing stands in the way,
 //! before a byte is written; [`rebuild`] writes the data directory from a backup's manifest and packs; [`finish`] makes it a
 //! cluster that recovers to the target and no further, with [`settings`], [`plan_file`] and the configuration from
-//! [`outside`]; [`server`] starts it and watches it get there. [`fetch`] is the other end of `restore_command`: one file of
+//! [`outside`], led away from the original by [`in_effect`]; [`server`] starts it and watches it get there. [`fetch`] is the other end of `restore_command`: one file of
 //! WAL, or the proof that there is none.
 //!
 //! Never here: schedules, the command line.
@@ -12,6 +12,7 @@ pub mod conf_file;
 pub mod error;
 pub mod fetch;
 pub mod finish;
+pub mod in_effect;
 pub mod outside;
 pub mod ownership;
 pub mod plan_file;

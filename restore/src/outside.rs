@@ -235,7 +235,12 @@ fn file_name(manifest: &Manifest, setting: &str) -> PathBuf {
     name.map_or_else(|| PathBuf::from("postgresql.conf"), PathBuf::from)
 }
 
-fn append_block(config: &Path, lines: &[String], owner: Option<&Account>) -> Result<(), RestoreError> {
+/// Appends the marked block; one that an earlier restore left stays, and what comes last counts.
+pub(crate) fn append_block(
+    config: &Path,
+    lines: &[String],
+    owner: Option<&Account>,
+) -> Result<(), RestoreError> {
     let mode = mode_of(config)?;
     let mut text = read(config)?;
     if !text.ends_with(b"\n") {

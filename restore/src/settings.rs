@@ -137,6 +137,11 @@ pub fn recovery_block(recovery: &Recovery) -> String {
 
 /// The block that keeps a restored copy apart from production until it is taken over.
 pub fn isolation_block() -> String {
+    isolation_block_with(&[])
+}
+
+/// The same with settings of this copy's own, for what it would otherwise share with the original.
+pub fn isolation_block_with(own: &[(String, String)]) -> String {
     let mut lines = vec![
         ISOLATION_BEGIN.to_owned(),
         "# This is a copy: it archives nothing, connects nowhere and waits for no standby.".into(),
@@ -147,7 +152,10 @@ pub fn isolation_block() -> String {
         ("primary_conninfo", ""),
         ("primary_slot_name", ""),
         ("max_logical_replication_workers", "0"),
-    ] {
+    ]
+    .into_iter()
+    .chain(own.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    {
         lines.push(conf_file::format(name, value));
     }
     lines.push(ISOLATION_END.to_owned());

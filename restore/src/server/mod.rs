@@ -208,6 +208,8 @@ impl Server {
         let errors = log.try_clone().map_err(failed("share the log".into()))?;
         let mut command = options.installation.command("postgres", options.run_as.as_ref());
         command.arg("-D").arg(&options.data_dir);
+        // No file may lead it to another one.
+        command.arg("-c").arg(format!("data_directory={}", options.data_dir.display()));
         if let Some(file) = &options.config_file {
             command.arg("-c").arg(format!("config_file={}", file.display()));
         }

@@ -42,6 +42,13 @@ fn a_promoted_copy_leaves_the_live_archive_alone() {
         restored.wait_until_writable();
         assert_eq!(rows(&restored), "1,2");
         assert_eq!(restored.value("select timeline_id from pg_control_checkpoint()"), "3");
+        restored.stop();
+
+        // Another way from timeline 1 does not take the number that is taken in the archive.
+        let beside = ground.restore(&scratch, "beside", &["--timeline", "1", "--action", "promote"]);
+        beside.start();
+        beside.wait_until_writable();
+        assert_eq!(beside.value("select timeline_id from pg_control_checkpoint()"), "3");
     });
 }
 
@@ -67,6 +74,13 @@ fn settings_found_in_the_backup_do_not_steer_the_copy() {
     }
     // A target left in postgresql.conf as well, which no file of ours can take out.
     ground.cluster.configure(&[("recovery_target_name", "long ago")]);
+    // Paths that would lead the copy into production's directory.
+    let live = ground.cluster.data().to_str().unwrap().to_owned();
+    ground.cluster.configure(&[
+        ("data_directory", &live),
+        ("hba_file", &format!("{live}/pg_hba.conf")),
+        ("external_pid_file", &format!("{live}.pid")),
+    ]);
     ground.backup();
     ground.insert(2);
     ground.archive();
@@ -78,6 +92,10 @@ fn settings_found_in_the_backup_do_not_steer_the_copy() {
     assert_eq!(rows(&copy), "1,2");
     assert_eq!(copy.value("show work_mem"), "7MB");
     assert_eq!(copy.value("show primary_conninfo"), "");
+    assert_eq!(copy.value("show data_directory"), target.to_str().unwrap());
+    assert_eq!(copy.value("show hba_file"), target.join("pg_hba.conf").to_str().unwrap());
+    assert_eq!(copy.value("show external_pid_file"), "");
+    assert_eq!(rows(&ground.cluster), "1,2");
     assert_eq!(copy.value("show archive_mode"), "off");
     copy.stop();
     let command = done["end_isolation"].as_str().unwrap();
