@@ -359,8 +359,10 @@ impl PlanFile {
                 let has_parent = self.ancestors.first().is_some_and(|first| first.timeline != *timeline);
                 if on_the_way(*timeline) && has_parent {
                     Scope::Needed
-                } else if self.last_segment.is_none() {
-                    // A standby follows its upstream to timelines that nobody knows yet.
+                } else if self.last_segment.is_none() || *timeline > self.timeline {
+                    // A standby follows its upstream to timelines that nobody knows yet. A server at its target looks for a
+                    // free number for its own timeline (`findNewestTimeLine`): one that is taken in the archive must be
+                    // seen, or two histories would claim the same. Its target timeline is a number, so it is never led there.
                     Scope::Optional
                 } else {
                     Scope::Outside("its timeline is not on the way to the target")
@@ -534,13 +536,16 @@ mod tests {
             "000000030000000000000007",
             "00000001.history",
             "00000003.history",
-            "00000005.history",
         ] {
             assert!(matches!(scope(&plan, outside), Scope::Outside(_)), "{outside}");
         }
-        for optional in
-            ["000000010000000000000005", "000000010000000000000002", "000000010000000000000005.partial"]
-        {
+        for optional in [
+            "000000010000000000000005",
+            "000000010000000000000002",
+            "000000010000000000000005.partial",
+            // Taken or free: the next timeline's number depends on it.
+            "00000005.history",
+        ] {
             assert_eq!(scope(&plan, optional), Scope::Optional, "{optional}");
         }
     }
