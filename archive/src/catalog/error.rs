@@ -1,7 +1,7 @@
 //! Why a lineage could not be looked at.
 
-use crate::repository::lineage::LineageError;
 use crate::manifest::ManifestError;
+use crate::repository::lineage::LineageError;
 use crate::wal::WalGetError;
 
 /// The archive could not be asked. What it holds and is broken is no error of the catalog: it stands in

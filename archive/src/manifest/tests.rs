@@ -10,10 +10,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::keyring::Unlock;
-use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::names::LineageId;
 use crate::pack::{EXTENT_BYTES, PackError, PackReader, PackWriter, buffer_bytes};
 use crate::racing::NameMode;
+use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::repository::{CreateParams, DEFAULT_EXTENT_BYTES, Repository};
 use crate::seal::{Codec, Digest};
 use crate::store::memory::MemoryStore;

@@ -7,9 +7,9 @@ use highwater_pitr::lsn::Lsn;
 use highwater_pitr::timeline::TimelineId;
 use serde::{Deserialize, Serialize};
 
-use crate::repository::lineage::{Lineage, LineageError, from_json, to_json};
 use crate::names::{self, WriterId};
 use crate::racing::Published;
+use crate::repository::lineage::{Lineage, LineageError, from_json, to_json};
 use crate::seal::{Codec, ObjectKind};
 
 /// The claim of a timeline. It holds no time, so that one writer's two attempts are the same content; the store knows when.

@@ -6,8 +6,8 @@ use highwater_pitr::wal::read_segment_header;
 
 use super::list::list_variants;
 use super::{Content, WalGetError, parts};
-use crate::repository::lineage::Lineage;
 use crate::names;
+use crate::repository::lineage::Lineage;
 use crate::seal::{self, Header, ObjectKind};
 
 /// The first ranged read of a segment's object, in bytes: header and index of nearly all of them.

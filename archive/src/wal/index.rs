@@ -6,8 +6,8 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 
 use super::get::read_head;
 use super::{WalGetError, get};
-use crate::repository::lineage::Lineage;
 use crate::names;
+use crate::repository::lineage::Lineage;
 
 /// The index of a segment, by one ranged read of its object; `None` when the segment is proven absent.
 ///

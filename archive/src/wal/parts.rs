@@ -5,8 +5,8 @@ use highwater_pitr::segment::SegmentName;
 use serde::{Deserialize, Serialize};
 
 use super::{PreparedSegment, WalGetError, WalPutError};
-use crate::repository::lineage::{Lineage, from_json, to_json};
 use crate::names;
+use crate::repository::lineage::{Lineage, from_json, to_json};
 use crate::repository::objects::short;
 use crate::seal::{self, Digest, HeaderExtra, ObjectKind};
 use crate::store::Created;

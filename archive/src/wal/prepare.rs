@@ -6,8 +6,8 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::wal::{SegmentHeader, read_segment_header};
 
 use super::{Content, MAX_WHOLE_SEGMENT_BYTES, WalPutError};
-use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::names;
+use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::repository::objects::short;
 use crate::seal::{self, Codec, HeaderExtra, MAX_FRAME_BYTES, ObjectKind};
 

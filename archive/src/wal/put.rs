@@ -5,10 +5,10 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 
 use super::get::{Present, read_present};
 use super::{Content, PreparedSegment, WalGetError, WalPutError, get, parts};
-use crate::repository::lineage::Lineage;
 use crate::names;
-use crate::repository::objects::short;
 use crate::racing::Published;
+use crate::repository::lineage::Lineage;
+use crate::repository::objects::short;
 use crate::seal::Codec;
 use crate::store::Created;
 

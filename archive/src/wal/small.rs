@@ -4,9 +4,9 @@ use highwater_pitr::segment::WalFile;
 use highwater_pitr::timeline::TimelineHistory;
 
 use super::{Content, Stored, WalGetError, WalPutError};
-use crate::repository::lineage::{Lineage, LineageError};
 use crate::names;
 use crate::racing::Published;
+use crate::repository::lineage::{Lineage, LineageError};
 use crate::seal::{Codec, ObjectKind};
 
 /// The longest small file that is archived, in bytes; PostgreSQL's own are a few hundred.

