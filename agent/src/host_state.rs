@@ -2,7 +2,12 @@
 //!
 //! `init` and `adopt` write it. Backups leave the directory out and restores never bring it back, so a restored copy has none and
 //! cannot archive into the lineage of the cluster it was copied from (I1): `archive-push` fails until `adopt` has decided. The
-//! random writer id is what claims timelines; two data directories never share one.
+//! random writer id is what claims timelines.
+//!
+//! A copy made by other means, as a standby is by `pg_basebackup`, brings the file along. So it also says which directory it was
+//! written for: inode and time of birth of `<PGDATA>/highwater`, which no copy shares, and which neither another hostname nor
+//! another device changes. A copy that is promoted claims its timeline with a writer id of its own, made of the one that it
+//! found and its own directory, and keeps the one it found: what was written under it is its past.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +17,7 @@ use highwater_archive::durable;
 use highwater_archive::keyring::Fingerprint;
 use highwater_archive::names::{LineageId, RepositoryId, WriterId};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::report;
 
@@ -38,6 +44,31 @@ pub struct HostState {
     pub system_identifier: u64,
     /// Claims timelines: random, of this data directory alone.
     pub writer: WriterId,
+    /// The writers of the data directories that this one was copied from, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_writers: Vec<WriterId>,
+    /// The directory that it was written for; filled in when it is first written.
+    #[serde(default)]
+    pub home: Option<Home>,
+}
+
+/// A directory told apart from every copy of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Home(String);
+
+impl Home {
+    /// That of a data directory with our directory in it.
+    fn of(data_dir: &Path) -> anyhow::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = data_dir.join(DIRECTORY);
+        let metadata = std::fs::metadata(&directory)
+            .with_context(|| format!("cannot look at {}", directory.display()))?;
+        // A filesystem that does not keep the time of birth has the inode alone.
+        let born = metadata.created().ok().and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok());
+        let born = born.map_or(0, |born| born.as_nanos());
+        Ok(Self(format!("{}-{born}", metadata.ino())))
+    }
 }
 
 /// What must not change about a repository.
@@ -85,6 +116,28 @@ impl HostState {
         })
     }
 
+    /// The state with which this data directory claims timelines: its own, or where it is a copy, one with a writer of its own.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be looked at.
+    pub fn here(&self, data_dir: &Path) -> anyhow::Result<Self> {
+        let here = Home::of(data_dir)?;
+        if self.home.as_ref().is_none_or(|home| *home == here) {
+            return Ok(self.clone());
+        }
+        let mut hasher = Sha256::new();
+        hasher.update(b"highwater writer of a copy");
+        hasher.update(self.writer.as_bytes());
+        hasher.update(&here.0);
+        let digest: [u8; 32] = hasher.finalize().into();
+        let mut own = self.clone();
+        own.earlier_writers.push(self.writer);
+        own.writer = WriterId::from_bytes(*digest.first_chunk().unwrap_or(&[0; 16]));
+        own.home = Some(here);
+        Ok(own)
+    }
+
     /// Writes the state durably, replacing an earlier one whole.
     ///
     /// # Errors
@@ -93,7 +146,9 @@ impl HostState {
     pub fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
         let directory = data_dir.join(DIRECTORY);
         durable::create_dir_all_durable(&directory)?;
-        let mut text = serde_json::to_string_pretty(self).context("cannot write the host state")?;
+        let home = self.home.clone().map_or_else(|| Home::of(data_dir), Ok)?;
+        let written = Self { home: Some(home), ..self.clone() };
+        let mut text = serde_json::to_string_pretty(&written).context("cannot write the host state")?;
         text.push('\n');
         Ok(durable::replace(&directory.join(FILE), &[text])?)
     }
@@ -138,9 +193,22 @@ mod tests {
             repositories: BTreeMap::from([("primary".to_owned(), pinned)]),
             system_identifier: u64::MAX - 1,
             writer: WriterId::random().unwrap(),
+            earlier_writers: Vec::new(),
+            home: None,
         };
         state.write(directory.path()).unwrap();
-        assert_eq!(HostState::read(directory.path()).unwrap().unwrap(), state);
+        let read = HostState::read(directory.path()).unwrap().unwrap();
+        assert_eq!(read, HostState { home: read.home.clone(), ..state });
+        // Written for this directory, it is this directory's; in a copy it is not.
+        assert_eq!(read.here(directory.path()).unwrap(), read);
+        let copied = directory.path().join("copied");
+        durable::create_dir_all_durable(&copied.join(DIRECTORY)).unwrap();
+        let own = read.here(&copied).unwrap();
+        assert_ne!(own.writer, read.writer);
+        assert_eq!(own.earlier_writers, [read.writer]);
+        assert_eq!(own, read.here(&copied).unwrap(), "the same at each call");
+        own.write(&copied).unwrap();
+        assert_eq!(HostState::read(&copied).unwrap().unwrap().here(&copied).unwrap(), own);
         durable::replace(&path(directory.path()), &["{"]).unwrap();
         assert!(HostState::require(directory.path()).unwrap_err().to_string().contains("damaged"));
     }

@@ -90,7 +90,7 @@ pub async fn push(
             let origin = &origin;
             async move {
                 let held = async {
-                    let open = OpenRepository::open(repository, &config.cluster).await?;
+                    let open = OpenRepository::open_for(repository, &config.cluster, Some(state)).await?;
                     let lineage = open.lineage_of(state).await?;
                     let put = async {
                         lineage.require_open().await?;

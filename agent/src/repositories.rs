@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use highwater_archive::keyring::Unlock;
 use highwater_archive::lineage::Lineage;
 use highwater_archive::names::ClusterName;
-use highwater_archive::repository::{Cluster, Repository};
-use highwater_archive::store;
+use highwater_archive::repository::{Cluster, Repository, RepositoryError};
+use highwater_archive::store::{self, StoreError};
 
 use crate::config::{Config, ConfigError, KeySource, RepositoryConfig, secret_from_command};
 use crate::host_state::{HostState, PinnedRepository};
@@ -35,6 +35,51 @@ impl OpenRepository {
         };
         let cluster = open.await.with_context(|| format!("repository {}", config.name))?;
         Ok(Self { name: config.name.clone(), cluster })
+    }
+
+    /// Opens the repository that this host was set up with, and compares it with what was pinned (I8).
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenRepository::open`] and [`OpenRepository::compare`]. A repository that is not there is one that is not mounted,
+    /// and nobody is told to make a new one in its place.
+    pub async fn open_pinned(
+        config: &RepositoryConfig,
+        cluster: &ClusterName,
+        pinned: &PinnedRepository,
+    ) -> anyhow::Result<Self> {
+        let open = Self::open(config, cluster).await.map_err(|error| {
+            if !is_gone(&error) {
+                return error;
+            }
+            report::refused(
+                format!("{}; this host was set up with the one that was there", report::message(&error)),
+                format!(
+                    "mount it or bring it back; if it is lost for good, make a new one in its place: \
+                     highwater init --replace-repository {}",
+                    config.name
+                ),
+            )
+        })?;
+        open.compare(pinned)?;
+        Ok(open)
+    }
+
+    /// Opens one: the one that is pinned, where the host has been set up for one of this name.
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenRepository::open_pinned`].
+    pub async fn open_for(
+        config: &RepositoryConfig,
+        cluster: &ClusterName,
+        state: Option<&HostState>,
+    ) -> anyhow::Result<Self> {
+        let state = state.filter(|state| state.cluster == cluster.as_str());
+        match state.and_then(|state| state.repositories.get(&config.name)) {
+            Some(pinned) => Self::open_pinned(config, cluster, pinned).await,
+            None => Self::open(config, cluster).await,
+        }
     }
 
     /// The lineage that this data directory writes, after the repository has been compared with what was pinned (I8).
@@ -74,11 +119,23 @@ impl OpenRepository {
                     "repository {} is another one than before: its id is {found}, not {}",
                     self.name, pinned.id
                 ),
-                "if you moved to a new repository on purpose, run: highwater init",
+                format!(
+                    "mount the right one; if you moved to a new repository on purpose, run: \
+                     highwater init --replace-repository {}",
+                    self.name
+                ),
             ));
         }
         self.cluster.keys().check_pin(pinned.fingerprint).with_context(|| format!("repository {}", self.name))
     }
+}
+
+/// Whether the store answered that there is no such repository, or no such cluster in it.
+fn is_gone(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<RepositoryError>()).any(|error| {
+        matches!(error, RepositoryError::Store(StoreError::NoRoot { .. }))
+            || matches!(error, RepositoryError::NotARepository { .. } | RepositoryError::NoSuchCluster { .. })
+    })
 }
 
 /// What opens the keyring in a repository.
@@ -96,6 +153,10 @@ pub fn unlock(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
         })
     };
     match &config.key {
+        KeySource::File(path) if path.try_exists().is_ok_and(|there| !there) => Err(report::refused(
+            format!("the key file of repository {} is missing: {}", config.name, path.display()),
+            "take it from the vault and put it there, readable by its user alone; no other key opens what is in the repository",
+        )),
         KeySource::File(path) => Ok(Unlock::from_file(path)?),
         KeySource::Environment(text) => from_text(text),
         KeySource::Command(command) => {

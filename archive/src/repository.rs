@@ -207,6 +207,7 @@ impl RepositoryError {
         match self {
             Self::NotARepository { .. } | Self::NoSuchCluster { .. } => true,
             Self::Store(error) => error.is_not_found(),
+            Self::Lineage(error) => error.is_not_found(),
             _ => false,
         }
     }

@@ -4,11 +4,18 @@
 //! new one beside it. Then the host state is written, the timeline claimed and its history archived (PostgreSQL wrote it while
 //! archiving was off), and the settings that kept the copy apart are taken out.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use highwater_archive::lineage::{Lineage, LineageRecord};
 use highwater_archive::names::{LineageId, WriterId};
-use highwater_archive::wal::{claim_timeline, list_segments, list_timelines, put_small, read_claim};
+use highwater_archive::seal::Codec;
+use highwater_archive::wal::{
+    PreparedSegment, claim_timeline, get, list_segments, list_timelines, put_small, read_claim,
+};
 use highwater_pitr::lsn::Lsn;
+use highwater_pitr::segment::WalFile;
+use highwater_pitr::timeline::TimelineId;
 use serde_json::json;
 
 use crate::config::Config;
@@ -18,11 +25,10 @@ use crate::host_state::HostState;
 use crate::pg::data_dir;
 use crate::report;
 use crate::repositories::OpenRepository;
-use crate::setup::adoption::{Evidence, Position, Wish, decide};
+use crate::setup::adoption::{Evidence, Obstacle, Position, Wish, decide};
 use crate::setup::copy::{self, Promoted};
 use crate::setup::lineage::{self, Identity};
 use crate::setup::postgresql::settings_lines;
-use crate::setup::repository;
 
 /// What the copy is to become.
 #[derive(clap::Args)]
@@ -40,6 +46,9 @@ pub struct Args {
     #[arg(long)]
     pub yes: bool,
 }
+
+/// Why a lineage was begun, as its record says.
+const REASON: &str = "adopt";
 
 /// What was decided.
 struct Adopted {
@@ -64,28 +73,38 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let identity = Identity { control, major };
     let state = HostState::read(data_dir)?;
 
+    // They are only opened: a repository that is not there is one that is not mounted.
     let mut repositories = Vec::new();
     for one in &config.repositories {
-        repositories.push(repository::prepare(one, &config.cluster, &*context.clock).await?.repository);
+        repositories.push(OpenRepository::open_for(one, &config.cluster, state.as_ref()).await?);
     }
+    // Where this is a copy with its original's state, its own is another.
+    let state = state.map(|state| state.here(data_dir)).transpose()?;
     let origin = origin(&repositories, &identity, state.as_ref(), config, &args).await?;
+    let begun = begun(&repositories, &origin, state.as_ref()).await?;
     let (record, writer, is_new) = match origin {
+        Some(origin) if args.new_lineage && begun.is_some() => {
+            (origin, begun.map_or_else(WriterId::random, Ok)?, true)
+        }
         Some(origin) if !args.new_lineage => {
-            let writer = continued(&repositories, &origin, &promoted, state.as_ref(), &args).await?;
+            let writer =
+                continued(&repositories, &origin, &promoted, state.as_ref(), (&args, data_dir)).await?;
             (origin, writer, false)
         }
         parent => (successor(&identity, parent, &promoted, context)?, WriterId::random()?, true),
     };
     lineage::write(&repositories, &record).await?;
     let state = lineage::host_state(&repositories, &record, writer);
-    claim(&repositories, &state, &promoted).await?;
+    // Before the claim: cut off in between, the next adopt must find itself in it, and not another writer.
     state.write(data_dir)?;
+    claim(&repositories, &state, &promoted).await?;
     let was_isolated = copy::end_isolation(data_dir)?;
+    copy::end_recovery(data_dir)?;
     say(context, config, &Adopted { state, is_new, was_isolated })?;
     Ok(Exit::Done)
 }
 
-/// The lineage that the copy came from: named, in the plan of its restore, on the host, or the only one of this cluster.
+/// The lineage that the copy came from: named, on the host, in the plan of its restore, or the only one of this cluster.
 async fn origin(
     repositories: &[OpenRepository],
     identity: &Identity,
@@ -97,7 +116,11 @@ async fn origin(
     let ours = identity.control.system_identifier;
     let named = match args.lineage {
         Some(id) => Some(id),
-        None => copy::origin(config.data_dir()?)?.or(state.map(|state| state.lineage)),
+        // The state is never restored, so it is younger than any plan.
+        None => match state {
+            Some(state) => Some(state.lineage),
+            None => copy::origin(config.data_dir()?)?,
+        },
     };
     if let Some(id) = named {
         let found =
@@ -142,18 +165,43 @@ async fn origin(
     }
 }
 
+/// Our writer id in a lineage that an earlier call has begun, without coming to its end: nothing has been archived in it.
+async fn begun(
+    repositories: &[OpenRepository],
+    origin: &Option<LineageRecord>,
+    state: Option<&HostState>,
+) -> anyhow::Result<Option<WriterId>> {
+    let (Some(origin), Some(state)) = (origin, state) else { return Ok(None) };
+    if origin.lineage != state.lineage || origin.reason != REASON {
+        return Ok(None);
+    }
+    for lineage in lineage::all_lineages(repositories).await?.iter().filter(|one| one.id() == state.lineage) {
+        if lineage.is_closed().await? || !lineage.list("backups/").await?.is_empty() {
+            return Ok(None);
+        }
+        for timeline in list_timelines(lineage).await? {
+            let other =
+                read_claim(lineage, timeline).await?.is_some_and(|claim| claim.writer != state.writer);
+            if other || !list_segments(lineage, timeline).await?.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(state.writer))
+}
+
 /// Decides whether the copy may go on, and as which writer.
 async fn continued(
     repositories: &[OpenRepository],
     origin: &LineageRecord,
     promoted: &Promoted,
     state: Option<&HostState>,
-    args: &Args,
+    (args, data_dir): (&Args, &Path),
 ) -> anyhow::Result<WriterId> {
     let mut evidence = Vec::new();
     for repository in repositories {
         match repository.cluster.lineage(origin.lineage).await {
-            Ok(lineage) => evidence.push(look(&lineage, promoted.position).await?),
+            Ok(lineage) => evidence.push(look(&lineage, promoted, data_dir).await?),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error).with_context(|| format!("repository {}", repository.name)),
         }
@@ -161,10 +209,20 @@ async fn continued(
     let own = state.filter(|state| state.lineage == origin.lineage).map(|state| state.writer);
     let wish = if args.continue_lineage { Wish::Continue } else { Wish::Decide };
     let writer = decide(promoted.position, &evidence, wish, own).map_err(|obstacle| {
+        let hint = match obstacle {
+            Obstacle::OtherContent { .. } | Obstacle::Closed => {
+                "open a new lineage with --new-lineage (the old one stays restorable)"
+            }
+            Obstacle::TimelineTaken { .. }
+            | Obstacle::LaterTimeline { .. }
+            | Obstacle::WrittenBeyondFork { .. } => {
+                "open a new lineage with --new-lineage (the old one stays restorable); or, if the server that wrote it is gone \
+                 for good, take it over with --continue-lineage --yes"
+            }
+        };
         report::refused(
             format!("this copy may not go on with lineage {}: {obstacle}", origin.lineage),
-            "open a new lineage with --new-lineage (the old one stays restorable); or, if the server that wrote it is gone \
-             for good, take it over with --continue-lineage --yes",
+            hint,
         )
     })?;
     Ok(match writer {
@@ -174,9 +232,19 @@ async fn continued(
 }
 
 /// What a repository holds that tells whether anyone else has gone on.
-async fn look(lineage: &Lineage, position: Position) -> anyhow::Result<Evidence> {
+async fn look(lineage: &Lineage, promoted: &Promoted, data_dir: &Path) -> anyhow::Result<Evidence> {
+    let position = promoted.position;
     let mut evidence = Evidence { closed: lineage.is_closed().await?, ..Evidence::default() };
-    evidence.claimed_by = read_claim(lineage, position.timeline).await?.map(|claim| claim.writer);
+    let claim = read_claim(lineage, position.timeline).await?;
+    evidence.claimed_by = claim.as_ref().map(|claim| claim.writer);
+    if let (Some(claim), Some((parent, fork))) = (claim, position.fork)
+        && (claim.parent, claim.fork_lsn) != (Some(parent), fork)
+    {
+        evidence.other_content = Some(WalFile::History(position.timeline));
+    }
+    if evidence.other_content.is_none() {
+        evidence.other_content = other_content(lineage, position.timeline, data_dir).await?;
+    }
     for timeline in list_timelines(lineage).await? {
         if timeline > position.timeline {
             evidence.later_timelines.push(timeline);
@@ -191,6 +259,48 @@ async fn look(lineage: &Lineage, position: Position) -> anyhow::Result<Evidence>
     Ok(evidence)
 }
 
+/// The first archived segment of the copy's timeline that differs from the one in its own `pg_wal`, or that lies beyond all of those:
+/// two restores to one target choose the same number and fork at the same place, and only their WAL tells them apart.
+async fn other_content(
+    lineage: &Lineage,
+    timeline: TimelineId,
+    data_dir: &Path,
+) -> anyhow::Result<Option<WalFile>> {
+    let pg_wal = data_dir.join("pg_wal");
+    let archived = list_segments(lineage, timeline).await?;
+    let mut newest_here = None;
+    for entry in std::fs::read_dir(&pg_wal).with_context(|| format!("cannot list {}", pg_wal.display()))? {
+        let name = entry.with_context(|| format!("cannot list {}", pg_wal.display()))?.file_name();
+        if let Some(Ok(WalFile::Segment(found))) = name.to_str().map(str::parse)
+            && found.timeline == timeline
+        {
+            newest_here = newest_here.max(Some(found));
+        }
+    }
+    for stored in archived {
+        let file = WalFile::Segment(stored.segment);
+        let path = pg_wal.join(file.to_string());
+        if !path.try_exists().with_context(|| format!("cannot look at {}", path.display()))? {
+            // What was recycled here was ours; what never was here is not.
+            if Some(stored.segment) > newest_here {
+                return Ok(Some(file));
+            }
+            continue;
+        }
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let here = PreparedSegment::new(lineage, file, bytes, Codec::None).map(|here| here.content());
+        let there = match get(lineage, &file).await? {
+            Some(bytes) => PreparedSegment::new(lineage, file, bytes, Codec::None)?.content(),
+            None => continue,
+        };
+        // One that cannot be read as this timeline's is recycled for later use, and not written yet.
+        if here.is_ok_and(|here| here.digest != there.digest) {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
+}
+
 /// The record of a new lineage.
 fn successor(
     identity: &Identity,
@@ -200,12 +310,12 @@ fn successor(
 ) -> anyhow::Result<LineageRecord> {
     let record = lineage::begin(identity, LineageId::random()?, context.clock.now());
     Ok(match parent {
-        None => LineageRecord { reason: "adopt".to_owned(), ..record },
+        None => LineageRecord { reason: REASON.to_owned(), ..record },
         Some(parent) => LineageRecord {
             parent: Some(parent.lineage),
             parent_timeline: promoted.position.fork.map(|(timeline, _)| timeline),
             fork_lsn: promoted.position.fork.map(|(_, lsn)| lsn),
-            reason: "adopt".to_owned(),
+            reason: REASON.to_owned(),
             ..record
         },
     })

@@ -9,31 +9,47 @@ use serde_json::json;
 use crate::config::{Config, KeySource};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::host_state::HostState;
+use crate::host_state::{HostState, PinnedRepository};
 use crate::owner::Owner;
 use crate::pg::data_dir;
 use crate::report;
+use crate::repositories;
 use crate::setup::lineage::{self, Identity};
 use crate::setup::postgresql::settings_lines;
 use crate::setup::repository::{self, Ready};
 
-/// It takes nothing of its own.
+/// What has changed on purpose.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A new repository is in the place of this one, or is to be made there: the old one was lost, or left for good
+    #[arg(long, value_name = "NAME")]
+    pub replace_repository: Vec<String>,
+}
+
+impl Args {
+    /// What a repository of this name must be, where this host has been set up with it before.
+    fn pinned<'a>(&self, state: Option<&'a HostState>, name: &str) -> Option<&'a PinnedRepository> {
+        let replaced = self.replace_repository.iter().any(|replaced| replaced == name);
+        state.filter(|_| !replaced).and_then(|state| state.repositories.get(name))
+    }
+}
 
 /// The only block size that PostgreSQL's packages are built with, and that is tested.
 const BLOCK_BYTES: u32 = 8192;
 
 /// What root does before the owner of the data directory goes on.
-pub fn prepare_as_root(context: &Context, owner: Owner) -> anyhow::Result<()> {
-    for repository in &context.config()?.repositories {
-        repository::prepare_as_root(repository, owner, &*context.clock)?;
+pub async fn prepare_as_root(context: &Context, args: &Args, owner: Owner) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let state = HostState::read(config.data_dir()?)?;
+    for one in &config.repositories {
+        let pinned = args.pinned(state.as_ref(), &one.name);
+        repository::prepare_as_root(one, &config.cluster, pinned, owner, &*context.clock).await?;
     }
     Ok(())
 }
 
 /// Makes everything ready, or finds it so.
-pub async fn run(context: &Context, _args: Args) -> anyhow::Result<Exit> {
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let data_dir = config.data_dir()?;
     let control = data_dir::read_control(data_dir)?;
@@ -50,9 +66,16 @@ pub async fn run(context: &Context, _args: Args) -> anyhow::Result<Exit> {
     let identity = Identity { control, major };
     let state = HostState::read(data_dir)?;
     let already = state.is_some();
+    for name in &args.replace_repository {
+        repositories::choose(config, Some(name))?;
+    }
+    if let Some(state) = &state {
+        lineage::check_state(state, &config.cluster, &identity)?;
+    }
     let mut ready = Vec::new();
-    for repository in &config.repositories {
-        ready.push(repository::prepare(repository, &config.cluster, &*context.clock).await?);
+    for one in &config.repositories {
+        let pinned = args.pinned(state.as_ref(), &one.name);
+        ready.push(repository::prepare(one, &config.cluster, pinned, &*context.clock).await?);
     }
     let open: Vec<_> = ready.iter().map(|one| one.repository.clone()).collect();
     let state = lineage::claim(&open, &identity, state, context.clock.now()).await?;

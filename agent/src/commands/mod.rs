@@ -66,8 +66,11 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<Exit> {
     if command.writes_as_owner()
         && let Some(owner) = owner::other_owner(context.config()?)?
     {
-        if matches!(command, Command::Init(_)) {
-            init::prepare_as_root(context, owner)?;
+        if let Command::Init(args) = &command {
+            on_this_thread(async {
+                init::prepare_as_root(context, args, owner).await?;
+                Ok(Exit::Done)
+            })?;
         }
         return Err(owner.run_again());
     }

@@ -4,18 +4,24 @@
 //! has claimed is accepted only where it lies before the point at which our own history left that timeline: that is what a
 //! promoted standby still has of its parent, and it is the parent's WAL, which the comparison of contents holds it to. A claim
 //! once made is noted on the host, so that the next segment does not ask again.
+//!
+//! Two data directories may have one writer id: copies by means that keep even a directory's identity, as snapshots of disks do. They
+//! are told apart by what they write. A claim of ours holds our timeline only where it forked as ours did; a timeline that we left
+//! by a claim of ours is not written beyond that fork, and one that we wrote is not left before the end of what we wrote.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use highwater_archive::durable;
 use highwater_archive::lineage::Lineage;
-use highwater_archive::wal::{ClaimError, claim_timeline, read_claim};
+use highwater_archive::names::WriterId;
+use highwater_archive::wal::{Claim, ClaimError, claim_timeline, list_segments, read_claim};
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::WalFile;
 use highwater_pitr::timeline::{TimelineHistory, TimelineId};
 
 use crate::host_state::{self, HostState};
+use crate::report;
 
 /// What the files beside it say about the timeline of a file.
 pub struct Origin {
@@ -53,6 +59,14 @@ impl Origin {
         Ok(Self { timeline, fork, newest })
     }
 
+    /// Whether a claim is of a timeline that forked as this one did; also where nothing here says how it forked.
+    fn forked_as(&self, claim: &Claim) -> bool {
+        match self.fork {
+            Some((parent, fork)) => claim.parent == Some(parent) && claim.fork_lsn == fork,
+            None => true,
+        }
+    }
+
     /// Whether the file is WAL that our own timeline has in its past.
     fn is_our_past(&self, file: WalFile, lineage: &Lineage) -> bool {
         let Some(newest) = &self.newest else { return false };
@@ -79,28 +93,98 @@ pub async fn claim(
     file: WalFile,
     origin: &Origin,
 ) -> anyhow::Result<()> {
-    let note = Note::of(lineage, state, data_dir, origin.timeline);
-    if note.is_there() {
+    not_left_behind(lineage, state, file, origin).await?;
+    // Any of our writers may have noted it; the newest of them is the last in line.
+    let here = state.here(data_dir)?;
+    let writers = || here.earlier_writers.iter().chain([&here.writer]).copied();
+    if writers().any(|writer| Note::of(lineage, state, writer, data_dir, origin.timeline).is_there()) {
         return Ok(());
     }
     let theirs = read_claim(lineage, origin.timeline).await?;
-    match theirs {
-        Some(theirs) if theirs.writer == state.writer => {}
+    let noted = match theirs {
+        Some(theirs) if writers().any(|writer| writer == theirs.writer) => {
+            if !origin.forked_as(&theirs) && !origin.is_our_past(file, lineage) {
+                let (parent, fork) = origin.fork.unzip();
+                let ours =
+                    Claim { writer: here.writer, parent, fork_lsn: fork.unwrap_or(Lsn::INVALID), ..theirs };
+                return Err(ClaimError::Other { ours: Box::new(ours), theirs: Box::new(theirs) }.into());
+            }
+            theirs.writer
+        }
         Some(_) if origin.is_our_past(file, lineage) => return Ok(()),
         Some(_) | None => {
             let (parent, fork) = origin.fork.unzip();
+            // Without a fork it is no promotion, and the timeline is that of whoever has been writing here.
+            let writer = if parent.is_some() { here.writer } else { state.writer };
+            if theirs.is_none() && parent.is_some() {
+                if here == *state {
+                    not_forked_behind(lineage, state, origin).await?;
+                } else {
+                    here.write(data_dir)?;
+                }
+            }
             let claimed =
-                claim_timeline(lineage, state.writer, origin.timeline, parent, fork.unwrap_or(Lsn::INVALID))
-                    .await;
+                claim_timeline(lineage, writer, origin.timeline, parent, fork.unwrap_or(Lsn::INVALID)).await;
             match claimed {
                 Ok(_) => {}
                 // Someone else was faster, and it may be that what we have of it is our past.
                 Err(ClaimError::Other { .. }) if origin.is_our_past(file, lineage) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
+            writer
         }
+    };
+    Note::of(lineage, state, noted, data_dir, origin.timeline).write()
+}
+
+/// A writer that has gone on to the next timeline writes nothing more of this one beyond the fork: whoever does has its id from a copy.
+async fn not_left_behind(
+    lineage: &Lineage,
+    state: &HostState,
+    file: WalFile,
+    origin: &Origin,
+) -> anyhow::Result<()> {
+    let timeline = origin.timeline;
+    let (WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::Backup { segment, .. }) = file
+    else {
+        return Ok(());
+    };
+    let Some(next) = timeline.get().checked_add(1).and_then(TimelineId::new) else { return Ok(()) };
+    let start = segment.start(lineage.record().wal_segment_bytes);
+    match read_claim(lineage, next).await? {
+        Some(claim)
+            if claim.writer == state.writer && claim.parent == Some(timeline) && start >= claim.fork_lsn =>
+        {
+            Err(two_of_one_id(format!(
+                "timeline {timeline} was left for timeline {next} at {} by a server with the writer id of this one ({})",
+                claim.fork_lsn, state.writer
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
-    note.write()
+}
+
+/// A writer's new timeline does not begin before the end of what it has archived of the one it left.
+async fn not_forked_behind(lineage: &Lineage, state: &HostState, origin: &Origin) -> anyhow::Result<()> {
+    let Some((parent, fork)) = origin.fork else { return Ok(()) };
+    if read_claim(lineage, parent).await?.is_none_or(|claim| claim.writer != state.writer) {
+        return Ok(());
+    }
+    let size = lineage.record().wal_segment_bytes;
+    match list_segments(lineage, parent).await?.last() {
+        Some(last) if last.segment.start(size) >= fork => Err(two_of_one_id(format!(
+            "timeline {} forks at {fork}, and a server with the writer id of this one ({}) has archived {} beyond that",
+            origin.timeline, state.writer, last.segment
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn two_of_one_id(message: String) -> anyhow::Error {
+    report::refused(
+        format!("{message}: one of the two is a copy of the other, or was set back to an earlier moment"),
+        "on the one that is not the cluster any more, stop archiving; on a copy, run: highwater adopt --new-lineage",
+    )
 }
 
 /// `<PGDATA>/highwater/claims/<timeline>.<repository>`: this writer has claimed the timeline there.
@@ -110,12 +194,18 @@ struct Note {
 }
 
 impl Note {
-    fn of(lineage: &Lineage, state: &HostState, data_dir: &Path, timeline: TimelineId) -> Self {
+    fn of(
+        lineage: &Lineage,
+        state: &HostState,
+        writer: WriterId,
+        data_dir: &Path,
+        timeline: TimelineId,
+    ) -> Self {
         let repository = lineage.repository().info().repository_id;
         let directory = data_dir.join(host_state::DIRECTORY).join("claims");
         Self {
             path: directory.join(format!("{}.{repository}", timeline.hex())),
-            text: format!("{} {}\n", state.lineage, state.writer),
+            text: format!("{} {writer}\n", state.lineage),
         }
     }
 

@@ -7,7 +7,7 @@
 
 use highwater_archive::names::WriterId;
 use highwater_pitr::lsn::Lsn;
-use highwater_pitr::segment::SegmentName;
+use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::timeline::TimelineId;
 
 /// Where a data directory stands.
@@ -28,6 +28,8 @@ pub struct Evidence {
     pub later_timelines: Vec<TimelineId>,
     /// The last segment of the parent timeline that reaches beyond the fork.
     pub beyond_fork: Option<SegmentName>,
+    /// A segment of the copy's timeline, or its fork, that is not the copy's own.
+    pub other_content: Option<WalFile>,
     /// The lineage has ended.
     pub closed: bool,
 }
@@ -54,6 +56,12 @@ pub enum Obstacle {
         timeline: TimelineId,
         /// Who writes it.
         writer: WriterId,
+    },
+    /// The timeline in the archive has another content than the copy's: they only share the number.
+    #[error("{file} in the archive is of another timeline of the same number than that of this copy")]
+    OtherContent {
+        /// What differs.
+        file: WalFile,
     },
     /// Another server was promoted since.
     #[error("another server has gone on to timeline {timeline}")]
@@ -82,6 +90,10 @@ pub fn decide(
 ) -> Result<Option<WriterId>, Obstacle> {
     if evidence.iter().any(|one| one.closed) {
         return Err(Obstacle::Closed);
+    }
+    // No word of a person makes one timeline of two.
+    if let Some(file) = evidence.iter().find_map(|one| one.other_content) {
+        return Err(Obstacle::OtherContent { file });
     }
     let taken = evidence.iter().find_map(|one| one.claimed_by);
     if wish == Wish::Continue {
@@ -155,6 +167,9 @@ mod tests {
             decide(position(), std::slice::from_ref(&taken), Wish::Continue, None),
             Ok(Some(writer(7)))
         );
+        let file = WalFile::Segment(segment());
+        let other = Evidence { other_content: Some(file), ..taken.clone() };
+        assert_eq!(decide(position(), &[other], Wish::Continue, None), Err(Obstacle::OtherContent { file }));
         let closed = Evidence { closed: true, ..taken };
         assert_eq!(decide(position(), &[closed], Wish::Continue, None), Err(Obstacle::Closed));
     }

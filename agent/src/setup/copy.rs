@@ -8,6 +8,7 @@ use highwater_archive::names::LineageId;
 use highwater_pitr::control::ControlFile;
 use highwater_pitr::segment::WalFile;
 use highwater_pitr::timeline::{TimelineHistory, TimelineId};
+use highwater_restore::conf_file::parse_line;
 use highwater_restore::plan_file::{PLAN_FILE, PlanFile};
 use highwater_restore::settings::{ISOLATION_BEGIN, ISOLATION_END, SIGNAL_FILES};
 
@@ -102,6 +103,44 @@ pub fn end_isolation(data_dir: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Takes away what only the recovery needed: the plan with its secrets, which hold the stores' credentials and open a copy of the
+/// keyring, and the `restore_command` that reads them.
+///
+/// # Errors
+///
+/// A file cannot be read, written or removed.
+pub fn end_recovery(data_dir: &Path) -> anyhow::Result<()> {
+    let path = data_dir.join("postgresql.auto.conf");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let kept = without_plan(&text);
+            if kept != text {
+                durable::replace(&path, &[kept])?;
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    for file in highwater_restore::plan_file::files() {
+        let path = data_dir.join(file);
+        if path.try_exists().with_context(|| format!("cannot look at {}", path.display()))? {
+            durable::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A blank in place of our `restore_command`; one of anybody else stays.
+fn without_plan(text: &str) -> String {
+    let ours = |line: &str| {
+        parse_line(line).is_some_and(|setting| {
+            setting.name == "restore_command" && setting.value.contains(" archive-get --plan ")
+        })
+    };
+    let blank = "restore_command = ''\n";
+    text.split_inclusive('\n').map(|line| if ours(line) { blank } else { line }).collect()
+}
+
 fn without_isolation(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut inside = false;
@@ -119,6 +158,16 @@ fn without_isolation(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_our_restore_command_goes() {
+        let ours = highwater_restore::settings::restore_command("/usr/bin/highwater", "/data/a plan.json");
+        let ours = highwater_restore::conf_file::format("restore_command", &ours);
+        let after = without_plan(&format!("port = 1\n{ours}\nwork_mem = '8MB'\n"));
+        assert_eq!(after, "port = 1\nrestore_command = ''\nwork_mem = '8MB'\n");
+        let theirs = "restore_command = 'cp /archive/%f %p'\n";
+        assert_eq!(without_plan(theirs), theirs);
+    }
 
     #[test]
     fn only_the_isolation_goes() {

@@ -5,8 +5,7 @@
 //! to another cluster of the same name, or to the original of this copy.
 
 use highwater_archive::lineage::{Lineage, LineageRecord};
-use highwater_archive::names::{ClusterId, LineageId, WriterId};
-use highwater_archive::repository::RepositoryError;
+use highwater_archive::names::{ClusterId, ClusterName, LineageId, WriterId};
 use highwater_pitr::control::ControlFile;
 use highwater_pitr::wal::PgMajor;
 use jiff::Timestamp;
@@ -35,9 +34,13 @@ pub async fn claim(
     now: Timestamp,
 ) -> anyhow::Result<HostState> {
     let lineages = all_lineages(repositories).await?;
+    // A copy that was set up by its original stays one.
+    let (earlier_writers, home) = match &state {
+        Some(state) => (state.earlier_writers.clone(), state.home.clone()),
+        None => (Vec::new(), None),
+    };
     let (record, writer) = match state {
         Some(state) => {
-            check_state(&state, repositories, identity)?;
             let record = lineages.iter().find(|lineage| lineage.id() == state.lineage);
             let known = record.map(|lineage| lineage.record().clone());
             (known.unwrap_or_else(|| begin(identity, state.lineage, now)), state.writer)
@@ -51,7 +54,7 @@ pub async fn claim(
         }
     };
     write(repositories, &record).await?;
-    Ok(host_state(repositories, &record, writer))
+    Ok(HostState { earlier_writers, home, ..host_state(repositories, &record, writer) })
 }
 
 /// Begins a lineage in every repository where it is not there yet.
@@ -65,7 +68,7 @@ pub async fn write(repositories: &[OpenRepository], record: &LineageRecord) -> a
         let record = LineageRecord { cluster_id: repository.cluster.id(), ..record.clone() };
         match repository.cluster.lineage(record.lineage).await {
             Ok(_) => {}
-            Err(error) if is_absent(&error) => {
+            Err(error) if error.is_not_found() => {
                 repository.cluster.create_lineage(record).await?;
             }
             Err(error) => return Err(error.into()),
@@ -82,6 +85,8 @@ pub fn host_state(repositories: &[OpenRepository], record: &LineageRecord, write
         repositories: repositories.iter().map(|one| (one.name.clone(), one.pin())).collect(),
         system_identifier: record.system_identifier,
         writer,
+        earlier_writers: Vec::new(),
+        home: None,
     }
 }
 
@@ -116,12 +121,12 @@ pub async fn all_lineages(repositories: &[OpenRepository]) -> anyhow::Result<Vec
     Ok(lineages)
 }
 
-/// A state must be of this cluster and of these repositories.
-fn check_state(
-    state: &HostState,
-    repositories: &[OpenRepository],
-    identity: &Identity,
-) -> anyhow::Result<()> {
+/// Whether the state of a data directory is of this cluster.
+///
+/// # Errors
+///
+/// It is not, and nothing may be made on its behalf.
+pub fn check_state(state: &HostState, cluster: &ClusterName, identity: &Identity) -> anyhow::Result<()> {
     if state.system_identifier != identity.control.system_identifier {
         return Err(report::refused(
             format!(
@@ -131,23 +136,12 @@ fn check_state(
             "after pg_upgrade or a new initdb, run: highwater adopt --new-lineage",
         ));
     }
-    for repository in repositories {
-        if state.cluster != repository.cluster.name().as_str() {
-            return Err(report::refused(
-                format!(
-                    "the data directory was set up as cluster {}, not {}",
-                    state.cluster,
-                    repository.cluster.name()
-                ),
-                "set cluster.name as it was, or run: highwater adopt --new-lineage",
-            ));
-        }
-        // A repository that was replaced by a new, empty one is pinned anew; a keyring that was swapped is not.
-        if let Some(pinned) = state.repositories.get(&repository.name)
-            && pinned.id == repository.cluster.repository().info().repository_id
-        {
-            repository.compare(pinned)?;
-        }
+    if state.cluster != cluster.as_str() {
+        return Err(report::refused(
+            format!("the data directory was set up as cluster {}, not {cluster}", state.cluster),
+            "set cluster.name as it was; to begin anew under this name, move highwater/lineage.json out of the data directory \
+             and run init again",
+        ));
     }
     Ok(())
 }
@@ -183,11 +177,4 @@ async fn unwritten(lineages: &[Lineage], identity: &Identity) -> anyhow::Result<
         found = Some(record.clone());
     }
     Ok(found)
-}
-
-fn is_absent(error: &RepositoryError) -> bool {
-    match error {
-        RepositoryError::Lineage(error) => error.is_not_found(),
-        other => other.is_not_found(),
-    }
 }

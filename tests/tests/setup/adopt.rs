@@ -152,10 +152,56 @@ fn the_second_copy_finds_the_first() {
     let (second, seconds) = restored(newest(), &scratch, &highwater, "second", &["--to", "latest"]);
     firsts.ok(&["adopt", "--continue-lineage", "--yes"]);
     seconds.fails(&["adopt"], 3, &["timeline 2 is being written by another data directory"]);
+    // Once the first has written, not even a person's word makes the second its continuation.
+    archive_again(&first, &firsts);
+    first.execute("create table first as select generate_series(1, 1000) as x");
+    archive_one(&first);
+    let taken = seconds.fails(
+        &["adopt", "--continue-lineage", "--yes"],
+        3,
+        &["another timeline of the same number", "--new-lineage"],
+    );
+    assert!(!taken.contains("--continue-lineage"), "{taken}");
+    let secrets = second.data().join("highwater/restore.secrets");
+    assert!(secrets.exists());
     let adopted = seconds.json(&["adopt", "--new-lineage"]);
     assert_eq!(adopted["new_lineage"], true);
+    // What only the recovery needed is gone, with the secrets in it.
+    assert!(!secrets.exists());
+    let settings = std::fs::read_to_string(second.data().join("postgresql.auto.conf")).unwrap();
+    assert!(!settings.contains("archive-get"), "{settings}");
     first.stop();
     second.stop();
+}
+
+/// An adopt that was cut off after its claim is finished by the next: it finds itself in the claim.
+#[test]
+fn an_adopt_that_was_cut_off_is_finished_by_the_next() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new();
+    let (cluster, highwater) = archiving(newest(), &scratch);
+    // Between the new configuration and init a push fails.
+    cluster.tolerate("archive command failed");
+    let highwater = highwater.local_repository("second");
+    highwater.ok(&["init"]);
+    highwater.ok(&["backup", "--fast-checkpoint"]);
+    archive_one(&cluster);
+    cluster.kill();
+    let (copy, copys) = restored(newest(), &scratch, &highwater, "copy", &["--to", "latest"]);
+    let copys = copys.local_repository("second");
+    // The second repository takes no claim, after the first has.
+    let production = host_state(cluster.data())["lineage"].as_str().unwrap().to_owned();
+    let wal = scratch.join(format!("second/clusters/main/{production}/wal"));
+    let mode = |mode| std::fs::set_permissions(&wal, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o500);
+    let cut = copys.run(&["adopt", "--continue-lineage", "--yes"]);
+    assert_eq!(cut.code, Some(1), "{cut}");
+    mode(0o700);
+    let claim = format!("clusters/main/{production}/wal/00000002/claim");
+    assert!(objects(&scratch, "primary").contains(&claim));
+    copys.ok(&["adopt"]);
+    assert!(objects(&scratch, "second").contains(&claim));
+    copy.stop();
 }
 
 /// A copy that has not been promoted has no WAL of its own yet.

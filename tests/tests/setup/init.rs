@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use highwater_tests::{Cluster, Highwater, Scratch, installed, is_root, newest, oldest, server_user};
+use highwater_tests::{
+    Cluster, Highwater, Scratch, give_to_server_user, installed, is_root, newest, oldest, server_user,
+};
 
-use crate::ground::{archive_one, archiving, copy, host_state, objects};
+use crate::ground::{archive_one, archiving, copy, host_state, objects, refused};
 
 /// It works on a server that is down, creates each thing once, and changes nothing when run again.
 #[test]
@@ -147,4 +149,60 @@ fn a_repository_added_later_gets_the_same_lineage() {
         assert!(crate::ground::holds(&scratch, name, &segment), "{name}");
     }
     cluster.stop();
+}
+
+/// A repository that this host was set up with and that is not there is not mounted: nothing is made in its place, and nobody is
+/// told to make something there, unless a person says that it is to be replaced.
+#[test]
+fn an_unmounted_repository_is_not_made_anew() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").create();
+    let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
+    highwater.ok(&["init"]);
+    let state = host_state(cluster.data());
+    let (root, away) = (scratch.join("primary"), scratch.join("away"));
+    std::fs::rename(&root, &away).unwrap();
+    highwater.fails(&["init"], 3, &["mount it", "--replace-repository primary"]);
+    assert!(!root.exists(), "a directory was made where the repository is to be mounted");
+    std::fs::create_dir(&root).unwrap();
+    give_to_server_user(&root);
+    highwater.fails(&["init"], 3, &["mount it", "--replace-repository primary"]);
+    highwater.fails(&["adopt", "--new-lineage"], 3, &["mount it"]);
+    refused(&highwater, cluster.data(), "000000010000000000000001", &["mount it"]);
+    assert_eq!(objects(&scratch, "primary"), [""; 0]);
+    assert_eq!(host_state(cluster.data()), state);
+
+    highwater.fails(&["init", "--replace-repository", "primray"], 2, &["configured: primary"]);
+    highwater.ok(&["init", "--replace-repository", "primary"]);
+    assert_eq!(host_state(cluster.data())["lineage"], state["lineage"]);
+    // The old one is another one now, and again only a person's word counts.
+    std::fs::rename(&root, scratch.join("new")).unwrap();
+    std::fs::rename(&away, &root).unwrap();
+    highwater.fails(&["init"], 3, &["another one than before", "--replace-repository primary"]);
+    highwater.ok(&["init", "--replace-repository", "primary"]);
+    assert_eq!(host_state(cluster.data()), state);
+}
+
+/// Where the cluster has a keyring, a key file that is missing is not made: a new key would open nothing.
+#[test]
+fn a_missing_key_file_is_not_made_anew() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").create();
+    let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary").as_root();
+    highwater.ok(&["init"]);
+    let (key, kept) = (scratch.join("primary.key"), scratch.join("kept.key"));
+    std::fs::rename(&key, &kept).unwrap();
+    for _ in 0..2 {
+        highwater.fails(&["init"], 3, &["primary.key", "is missing", "vault"]);
+        assert!(!key.exists());
+        // The second time without what the host remembers.
+        let _ = std::fs::remove_dir_all(cluster.data().join("highwater"));
+    }
+    // A key that root was cut off from giving away is the server's after the next run.
+    std::fs::rename(&kept, &key).unwrap();
+    if is_root() {
+        std::os::unix::fs::chown(&key, Some(0), Some(0)).unwrap();
+    }
+    highwater.ok(&["init"]);
+    assert_eq!(std::fs::metadata(&key).unwrap().uid(), server_user().uid);
 }

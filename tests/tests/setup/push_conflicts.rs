@@ -2,7 +2,7 @@
 
 use highwater_tests::{Cluster, Highwater, Scratch, newest};
 
-use crate::ground::{archive_one, archiving, copy, holds, objects, push, put_wal, refused};
+use crate::ground::{archive_one, archiving, copy, holds, host_state, objects, push, put_wal, refused};
 
 /// WAL of another cluster is refused, whatever its name.
 #[test]
@@ -120,4 +120,80 @@ fn a_repository_other_than_the_pinned_one_is_refused() {
     cluster.tolerate("archive command failed");
     cluster.tolerate("failed too many times");
     cluster.stop();
+}
+
+/// A copy of the data directory that was promoted, with a configuration of its own, archiving.
+fn promoted_twin(scratch: &Scratch, data: &std::path::Path) -> (Cluster, Highwater) {
+    let twin = Cluster::open(newest(), scratch, "twin", data);
+    let twins = Highwater::new(scratch, "twin", &twin).local_repository("primary");
+    twin.option("archive_command", &twins.archive_command());
+    std::fs::write(data.join("standby.signal"), "").unwrap();
+    twin.configure(&[("restore_command", "false")]);
+    twin.start();
+    twin.promote();
+    (twin, twins)
+}
+
+/// I1: a promoted copy archives without more ado, as a standby must, and claims its timeline with a writer id of its own. So its
+/// original, should it be promoted too, is told that the timeline is another's.
+#[test]
+fn a_promoted_copy_claims_with_a_writer_id_of_its_own() {
+    let scratch = Scratch::new();
+    let (cluster, highwater) = archiving(newest(), &scratch);
+    archive_one(&cluster);
+    cluster.stop();
+    let data = scratch.join("twin");
+    copy(cluster.data(), &data);
+    let original = host_state(cluster.data());
+    assert_eq!(host_state(&data)["writer"], original["writer"]);
+
+    let (twin, _) = promoted_twin(&scratch, &data);
+    let segment = archive_one(&twin);
+    assert!(segment.starts_with("00000002"), "{segment}");
+    let twins = host_state(&data);
+    assert_ne!(twins["writer"], original["writer"]);
+    assert_eq!(twins["earlier_writers"][0], original["writer"]);
+    assert_eq!(twins["lineage"], original["lineage"]);
+    twin.stop();
+
+    // The original goes on where it was, and another fork at the same number is refused.
+    cluster.start();
+    archive_one(&cluster);
+    cluster.stop();
+    assert_eq!(host_state(cluster.data()), original);
+    let history = "00000002.history";
+    put_wal(cluster.data(), history, b"1\t0/9000000\tno recovery target specified\n");
+    refused(&highwater, cluster.data(), history, &["belongs to writer", "highwater adopt"]);
+}
+
+/// I1: two directories of one writer id that cannot be told apart, as two snapshots of one disk, are told by what they write:
+/// the one writes nothing of a timeline that the other has left, and a claim holds one fork only.
+#[test]
+fn a_writer_does_not_go_on_with_a_timeline_that_it_has_left() {
+    let scratch = Scratch::new();
+    let (cluster, highwater) = archiving(newest(), &scratch);
+    archive_one(&cluster);
+    cluster.stop();
+    let data = scratch.join("twin");
+    copy(cluster.data(), &data);
+    // The directory that tells them apart goes along, as a snapshot of the disk would take it.
+    std::fs::remove_dir_all(data.join("highwater")).unwrap();
+    std::fs::rename(cluster.data().join("highwater"), data.join("highwater")).unwrap();
+    let (twin, _) = promoted_twin(&scratch, &data);
+    archive_one(&twin);
+    twin.stop();
+    std::fs::rename(data.join("highwater"), cluster.data().join("highwater")).unwrap();
+
+    cluster.option("archive_command", "false");
+    cluster.tolerate("archive command failed");
+    cluster.tolerate("failed too many times");
+    cluster.start();
+    cluster.execute("create table otherwise as select 1 as x");
+    cluster.switch_wal();
+    cluster.execute("create table further as select 1 as x");
+    let beyond = cluster.switch_wal();
+    cluster.kill();
+    let before = objects(&scratch, "primary");
+    refused(&highwater, cluster.data(), &beyond, &["timeline 1 was left for timeline 2", "--new-lineage"]);
+    assert_eq!(objects(&scratch, "primary"), before);
 }
