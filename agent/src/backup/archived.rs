@@ -1,7 +1,7 @@
 //! Waiting for WAL in the repository.
 //!
-//! What counts is what lies in the repository, opens under its keys and joins: not what PostgreSQL believes to be archived. A
-//! segment that is there is looked at once; while one is missing it is asked for with a growing pause, so that waiting costs a request
+//! What counts is what lies in the repository, opens under its keys to its last byte and joins: not what PostgreSQL believes to be
+//! archived. A segment that is there is read once, as a restore would read it; while one is missing it is asked for with a growing pause, so that waiting costs a request
 //! every few seconds. The deadline begins anew with each segment that comes: a long queue that moves is no failure.
 
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use highwater_archive::lineage::Lineage;
-use highwater_archive::wal;
+use highwater_archive::wal::{self, WalGetError};
 use highwater_pitr::index::{Chain, SegmentIndex};
 use highwater_pitr::lsn::Lsn;
-use highwater_pitr::segment::{SegmentName, WalSegmentSize};
+use highwater_pitr::segment::{SegmentName, WalFile, WalSegmentSize};
 use highwater_pitr::timeline::TimelineId;
 
 use super::error::BackupError;
@@ -21,8 +21,11 @@ use crate::pg::{PgError, Session};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// How many segments are looked at side by side.
-const SIDE_BY_SIDE: usize = 8;
+/// How many segments are read side by side, at most.
+const SIDE_BY_SIDE: u64 = 8;
+
+/// How many bytes of WAL are held at a time, unless a single segment is longer.
+const HELD_BYTES: u64 = 32 << 20;
 
 /// WAL of one lineage, as this server archives it.
 pub struct Archived<'a> {
@@ -72,7 +75,7 @@ impl Archived<'_> {
             }
             if !here.is_empty() {
                 number += here.len() as u64;
-                (since, pause, ahead) = (Instant::now(), FIRST_PAUSE, SIDE_BY_SIDE);
+                (since, pause, ahead) = (Instant::now(), FIRST_PAUSE, self.side_by_side());
                 continue;
             }
             if since.elapsed() >= self.deadline {
@@ -102,9 +105,9 @@ impl Archived<'_> {
         let lineage = Arc::new(self.lineage.clone());
         let mut answers = stream::iter(names.map(|name| {
             let lineage = Arc::clone(&lineage);
-            async move { wal::read_index(&lineage, name).await }
+            async move { read(&lineage, name).await }
         }))
-        .buffered(SIDE_BY_SIDE);
+        .buffered(self.side_by_side());
         let mut here = Vec::new();
         while let Some(answer) = answers.next().await {
             match answer? {
@@ -113,6 +116,10 @@ impl Archived<'_> {
             }
         }
         Ok(here)
+    }
+
+    fn side_by_side(&self) -> usize {
+        usize::try_from((HELD_BYTES / self.size().bytes()).clamp(1, SIDE_BY_SIDE)).unwrap_or(1)
     }
 
     fn size(&self) -> WalSegmentSize {
@@ -156,6 +163,13 @@ impl Archived<'_> {
             format!("archive_command did not fail, and is behind or hangs (last archived: {})", text(3)?)
         })
     }
+}
+
+/// The index of a segment whose whole body was read and is authentic; `None` when it is not there (I20). The index alone stands in
+/// the object's first kilobytes: it says nothing of the rest.
+async fn read(lineage: &Lineage, name: SegmentName) -> Result<Option<SegmentIndex>, WalGetError> {
+    let Some(index) = wal::read_index(lineage, name).await? else { return Ok(None) };
+    Ok(wal::get(lineage, &WalFile::Segment(name)).await?.map(|_| index))
 }
 
 /// The segment that holds the byte before `lsn`.
