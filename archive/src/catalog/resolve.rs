@@ -4,19 +4,23 @@
 //! not hold is looked for in front of it, from the next older backup on, and there only up to where the pass before began.
 
 use futures::StreamExt;
+use highwater_pitr::index::TransactionKind;
 use highwater_pitr::plan::{
-    BackupPoint, Gap, Plan, Reach, Refusal, RefusalReason, ScanEnd, Step, Stop, TargetScan, Window,
-    candidates, choose_timeline,
+    BackupPoint, Gap, Plan, Reach, Refusal, RefusalReason, ScanEnd, Step, Stop, StopPoint, TargetScan,
+    Window, candidates, choose_timeline,
 };
 use highwater_pitr::segment::SegmentName;
 use highwater_pitr::target::RecoveryTarget;
-use highwater_pitr::timeline::{Ancestry, TimelineId};
+use highwater_pitr::timeline::{Ancestry, TimelineHistory, TimelineId};
 
 use super::CatalogError;
 use super::ground::{Ground, IndexSource, Indexed, indexes};
 use super::joined::{Holding, JoinedIndexes, join};
 use super::windows::windows_along;
 use crate::manifest::BackupId;
+
+/// How many segments of a timeline are looked through, from its end on, for a commit past the place where it was left.
+const SEGMENTS_LEFT_BEHIND: u64 = 64;
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +115,9 @@ pub(super) async fn resolve_on(
                         "the archive holds nothing later than {time}; recovery stops at the last WAL record it holds, at LSN {lsn}"
                     ));
                 }
+                if matches!(target, RecoveryTarget::Latest) {
+                    notes.extend(left_behind(ground, source, ancestry, &stop).await);
+                }
                 return Ok(Plan {
                     backup: candidate.clone(),
                     timeline: chosen.way.timeline,
@@ -143,9 +150,52 @@ pub(super) async fn resolve_on(
     Err(refuse(ground, source, target, Some(ancestry), why).await?)
 }
 
+/// Commits of the timelines on the way that lie past the place where each was left, and are newer than the newest that the
+/// plan reaches: someone went on writing there. The newest moment was asked for, so each such timeline is a sentence.
+async fn left_behind(
+    ground: &Ground,
+    source: &dyn IndexSource,
+    ancestry: &Ancestry,
+    stop: &StopPoint,
+) -> Vec<String> {
+    let reached = stop.newest_commit.as_ref().map(|commit| commit.time);
+    let mut notes = Vec::new();
+    for span in ancestry.spans() {
+        let (Some(left_at), Some(held)) = (span.end, ground.held.get(&span.timeline)) else { continue };
+        let first = left_at.as_u64() / ground.size.bytes();
+        let Some(end) = held.runs().last().map(|run| run.end) else { continue };
+        let own = TimelineHistory::root(span.timeline).ancestry();
+        let looked_at = (first.max(end.saturating_sub(SEGMENTS_LEFT_BEHIND))..end)
+            .rev()
+            .filter(|number| held.contains(*number));
+        let mut stream = indexes(source, &own, ground.size, looked_at);
+        while let Some(read) = stream.next().await {
+            // Nothing that is restored depends on it: one that cannot be read now is no reason to fail.
+            let Ok((_, Indexed::Index(index))) = read else { continue };
+            let past = index.transactions.iter().filter(|transaction| {
+                transaction.lsn >= left_at
+                    && matches!(transaction.kind, TransactionKind::Commit | TransactionKind::CommitPrepared)
+            });
+            let Some(newest) = past.max_by_key(|transaction| transaction.time) else { continue };
+            if reached.is_none_or(|reached| newest.time > reached) {
+                notes.push(format!(
+                    "timeline {timeline} was written on past LSN {left_at}, where the way to timeline {} leaves it: its transaction {} of {} is newer \
+                     than all that this restore brings back; --timeline {timeline} restores that side",
+                    ancestry.timeline().unwrap_or(span.timeline),
+                    newest.xid,
+                    newest.time,
+                    timeline = span.timeline,
+                ));
+            }
+            break;
+        }
+    }
+    notes
+}
+
 /// What one pass came to.
 enum Scanned {
-    Stop(highwater_pitr::plan::StopPoint),
+    Stop(StopPoint),
     BeforeBackup,
     NotFound(RefusalReason),
     Refused(RefusalReason),

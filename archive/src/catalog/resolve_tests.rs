@@ -247,6 +247,25 @@ async fn the_other_side_of_a_promotion_is_reached_by_its_number() {
     assert_eq!(unknown.why, RefusalReason::UnknownTimeline { timeline: tli(3) });
 }
 
+/// A parent that lived on after its child was promoted holds commits that the newest timeline will never have.
+#[tokio::test]
+async fn newer_commits_on_the_side_that_is_left_are_told() {
+    let (mut wal, points, histories) = promoted();
+    let ground = wal.ground(&points, &histories);
+    let quiet = plan(&ground, &wal, RecoveryTarget::Latest, None, None).await;
+    assert_eq!(quiet.notes, ["a manifest is broken"]);
+    wal.add(1, 9..13);
+    let ground = wal.ground(&points, &histories);
+    let told = plan(&ground, &wal, RecoveryTarget::Latest, None, None).await;
+    assert_eq!((told.timeline, told.notes.len()), (tli(2), 2));
+    let note = told.notes.last().unwrap();
+    for words in ["timeline 1 was written on", &lsn(6, 1).to_string(), "transaction 122", "--timeline 1"] {
+        assert!(note.contains(words), "{words}: {note}");
+    }
+    assert_eq!(plan(&ground, &wal, RecoveryTarget::Latest, Some(1), None).await.notes.len(), 1);
+    assert_eq!(plan(&ground, &wal, time(95), None, None).await.notes.len(), 1);
+}
+
 #[tokio::test]
 async fn a_refusal_names_its_reason_and_the_window() {
     let (wal, points, histories) = promoted();
