@@ -12,7 +12,8 @@ use super::CatalogError;
 use super::error::OfContent;
 use super::ground::{Ground, IndexSource, Indexed};
 use crate::repository::lineage::Lineage;
-use crate::manifest::{BackupId, Manifest, manifest_path, read_manifest};
+use crate::seal::Digest;
+use crate::manifest::{BackupId, Manifest, manifest_path, read_manifest_and_digest};
 use crate::names;
 use crate::wal;
 
@@ -261,11 +262,15 @@ async fn load_backups(
 
     let (complete, unfinished): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(_, complete)| *complete);
     let mut backups = Vec::new();
-    let reads = complete.iter().map(|(id, _)| async move { (id, read_manifest(lineage, id).await) });
+    let mut digests = BTreeMap::new();
+    let reads = complete.iter().map(|(id, _)| async move { (id, read_manifest_and_digest(lineage, id).await) });
     let mut reads = futures::stream::iter(reads).buffered(IN_FLIGHT);
     while let Some((id, read)) = reads.next().await {
         let manifest = match read {
-            Ok(manifest) => manifest,
+            Ok((manifest, digest)) => {
+                digests.insert(id.clone(), digest);
+                manifest
+            }
             Err(error) if error.is_of_content() => {
                 broken.push(BrokenObject { path: manifest_path(id), reason: error.to_string() });
                 continue;
@@ -279,7 +284,28 @@ async fn load_backups(
             Err(reason) => broken.push(BrokenObject { path: manifest_path(id), reason }),
         }
     }
+    let listed: BTreeSet<&BackupId> = complete.iter().map(|(id, _)| id).collect();
+    broken.extend(backups.iter().filter_map(|backup| broken_link(backup, &listed, &digests)));
     Ok((backups, unfinished.into_iter().map(|(id, _)| id).collect()))
+}
+
+/// What is wrong with the backup that `backup` names as the one before it (I9). Backups are added and never taken away: one that is
+/// named and absent, or has another content, means that the repository was turned back or meddled with. One that cannot be read is
+/// reported as that alone.
+fn broken_link(
+    backup: &BackupEntry,
+    listed: &BTreeSet<&BackupId>,
+    digests: &BTreeMap<BackupId, Digest>,
+) -> Option<BrokenObject> {
+    let previous = backup.manifest.previous.as_ref()?;
+    let by = &backup.id;
+    let reason = match digests.get(&previous.backup) {
+        Some(digest) if *digest == previous.digest => return None,
+        Some(_) => format!("it is not the manifest that backup {by} names as the one before it"),
+        None if listed.contains(&previous.backup) => return None,
+        None => format!("backup {by} names it as the one before it, and it is not there"),
+    };
+    Some(BrokenObject { path: manifest_path(&previous.backup), reason })
 }
 
 /// What planning needs, if the manifest fits its lineage and itself.

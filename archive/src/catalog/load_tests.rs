@@ -19,7 +19,7 @@ use crate::racing::NameMode;
 use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::repository::{CreateParams, DEFAULT_EXTENT_BYTES, Repository};
 use crate::seal::{Codec, ObjectKind};
-use crate::store::Created;
+use crate::store::{Created, Store as _};
 use crate::store::memory::{Fault, MemoryStore, Operation};
 
 const A: &str = "20261120T010000Z-00000001";
@@ -238,6 +238,33 @@ async fn a_broken_manifest_is_reported_and_not_skipped() {
         assert!(reason.contains(words), "{what}: {reason}");
         assert_eq!(ground.load().await.backups.len(), 1, "{what}");
     }
+}
+
+/// I9: each manifest names the one before; one that is gone, or is another, does not pass unnoticed.
+#[tokio::test]
+async fn a_backup_that_vanished_or_was_exchanged_is_reported() {
+    let ground = ground().await;
+    ground.backup(A, |_| {}).await;
+    let id: BackupId = A.parse().unwrap();
+    let plain = ground.lineage.read(ObjectKind::Manifest, &manifest_path(&id)).await.unwrap();
+    let digest = ground.lineage.keys().digest(&plain).to_string();
+    ground.backup(B, |manifest| manifest["previous"] = json!({ "backup": A, "digest": digest })).await;
+    assert_eq!(ground.load().await.broken, []);
+    let path = ground.path_of_manifest(A);
+
+    ground.store.delete(&path).await.unwrap();
+    let gone = ground.broken().await;
+    assert_eq!(gone.0, manifest_path(&id));
+    assert!(gone.1.contains("is not there") && gone.1.contains(B), "{}", gone.1);
+
+    ground.backup(A, |manifest| manifest["label"] = json!("another")).await;
+    let another = ground.broken().await;
+    assert!(another.1.contains("is not the manifest that backup"), "{}", another.1);
+
+    // One that is damaged is damaged, and nothing more is said of it.
+    ground.store.tamper(&path, b"rubbish".to_vec());
+    let damaged = ground.broken().await;
+    assert!(!damaged.1.contains("names"), "{}", damaged.1);
 }
 
 #[tokio::test]

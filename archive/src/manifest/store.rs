@@ -2,7 +2,7 @@
 
 use super::{BackupId, Intent, Manifest, ManifestError};
 use crate::repository::lineage::Lineage;
-use crate::seal::{Codec, ObjectKind};
+use crate::seal::{Codec, Digest, ObjectKind};
 use crate::store::Created;
 
 /// Path of a backup's manifest below the lineage.
@@ -23,6 +23,14 @@ pub async fn write_manifest(lineage: &Lineage, manifest: &Manifest) -> Result<()
 
 /// Reads the head of a backup.
 pub async fn read_manifest(lineage: &Lineage, backup: &BackupId) -> Result<Manifest, ManifestError> {
+    Ok(read_manifest_and_digest(lineage, backup).await?.0)
+}
+
+/// The same with the keyed digest of its plaintext, by which the next backup names it (I9).
+pub async fn read_manifest_and_digest(
+    lineage: &Lineage,
+    backup: &BackupId,
+) -> Result<(Manifest, Digest), ManifestError> {
     let path = manifest_path(backup);
     let plain = lineage.read(ObjectKind::Manifest, &path).await?;
     let malformed = |problem: String| ManifestError::Malformed { path: path.clone(), problem };
@@ -33,7 +41,7 @@ pub async fn read_manifest(lineage: &Lineage, backup: &BackupId) -> Result<Manif
     if manifest.extent_bytes == 0 || manifest.extent_bytes > 16 << 20 {
         return Err(malformed(format!("extents of {} bytes", manifest.extent_bytes)));
     }
-    Ok(manifest)
+    Ok((manifest, lineage.keys().digest(&plain)))
 }
 
 /// Stores the intent of a backup, its first write.
