@@ -115,3 +115,21 @@ fn a_damaged_manifest_does_not_stop_the_next_backup() {
     finished.success();
     assert_eq!(ground.objects("/manifest").len(), 2);
 }
+
+/// I20: WAL whose object begins well and is damaged further on is not in the repository, and no backup rests on it.
+#[test]
+fn damaged_wal_completes_no_backup() {
+    let scratch = Scratch::new();
+    let ground = Ground::prepare(&scratch, Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1));
+    let damage = format!(
+        "{push} && for f in $(find {repo} -name %f); do chmod u+w $f && \
+         printf x | dd of=$f bs=1 conv=notrunc seek=$(( $(wc -c < $f) - 40 )) 2>/dev/null; done",
+        push = ground.highwater.archive_command(),
+        repo = scratch.join("repo").display(),
+    );
+    ground.cluster.configure(&[("archive_command", &damage)]);
+    ground.cluster.start();
+    let failed = ground.highwater.run(&["backup", "--fast-checkpoint"]);
+    let said = failed.failure(1, &["wal/"]);
+    assert!(ground.objects("/manifest").is_empty(), "{said}");
+}

@@ -48,7 +48,7 @@ fn archiving_that_does_not_work_is_found_out_first() {
             ("true", "PostgreSQL says that it is archived"),
             ("", "archive_command is empty"),
         ] {
-            cluster.tolerate("archive_mode enabled, yet");
+            cluster.tolerate("enabled, yet arch");
             cluster.configure(&[("archive_command", command)]);
             cluster.reload();
             let wait = ["did not reach the repository within 4 s", words, "hint: "];
