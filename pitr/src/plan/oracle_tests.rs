@@ -368,3 +368,28 @@ proptest! {
         }
     }
 }
+
+/// The end of a backup is evidence of its moment only as far as the WAL reaches it.
+#[test]
+fn a_backup_behind_the_end_of_the_wal_is_no_evidence() {
+    let commit = |segment: u64, xid: u32, micros: i64| Record {
+        lsn: Lsn::new(segment * SIZE + 40),
+        time: PgTime::from_postgres_micros(micros),
+        what: What::End(TransactionKind::Commit, xid),
+    };
+    let backup = |id: &str, record: &Record| BackupPoint {
+        id: id.to_owned(),
+        timeline: TimelineId::FIRST,
+        start: record.lsn,
+        stop: record.end(),
+        stop_time: record.time,
+    };
+    let records = vec![commit(3, 1, 1000), commit(4, 2, 1010), commit(5, 3, 1020)];
+    let backups = vec![backup("first", &records[0]), backup("second", &records[2])];
+    let whole = History { records: records.clone(), backups: backups.clone() };
+    let cut = History { records: records[..2].to_vec(), backups };
+    let at = |micros: i64| RecoveryTarget::Time { time: PgTime::from_postgres_micros(micros), before: false };
+    assert!(matches!(whole.scan(&at(1015), &whole.backups[0]), ScanEnd::Stop(_)));
+    assert!(matches!(cut.scan(&at(1010), &cut.backups[0]), ScanEnd::Stop(_)));
+    assert_eq!(cut.scan(&at(1015), &cut.backups[0]), ScanEnd::PastEnd);
+}
