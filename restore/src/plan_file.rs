@@ -266,7 +266,7 @@ pub fn write(
     Ok(plan)
 }
 
-/// The files that [`write`] makes, below the data directory.
+/// The files that [`write()`] makes, below the data directory.
 pub fn files() -> [PathBuf; 2] {
     [PathBuf::from(PLAN_FILE), Path::new(PLAN_FILE).with_file_name(SECRETS_FILE)]
 }

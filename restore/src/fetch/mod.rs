@@ -4,7 +4,7 @@
 //! So the answer "absent" is given only when it is proven: by the plan (the file is not on the way to the target), or by every
 //! repository saying so. All else is tried again for minutes, from each repository in turn, and then is an error. Only where
 //! `standby.signal` says that the server itself asks again for ever is a passing error answered like absence, so that an
-//! outage does not end a standby. [`verdict`] holds these rules as one pure function.
+//! outage does not end a standby. [`mod@verdict`] holds these rules as one pure function.
 //!
 //! What a repository gives was opened, authenticated and held against name, system identifier and size by
 //! [`highwater_archive::wal::get`]. It is written beside the destination, fsynced and renamed: PostgreSQL sees all of it or
