@@ -25,7 +25,7 @@ pub use page::{SegmentHeader, read_segment_header};
 pub use version::PgMajor;
 
 /// Bytes that are not the WAL segment they should be. A segment that is one, but whose records stop early, is no error:
-/// see [`ChainEnd::Broken`].
+/// see [`ChainEnd::Broken`](crate::scan::ChainEnd::Broken).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WalError {
     /// Fewer bytes than a first page's header.
