@@ -11,10 +11,10 @@ use highwater_pitr::timeline::{TimelineHistory, TimelineId};
 use super::CatalogError;
 use super::error::OfContent;
 use super::ground::{Ground, IndexSource, Indexed};
-use crate::repository::lineage::Lineage;
-use crate::seal::Digest;
 use crate::manifest::{BackupId, Manifest, manifest_path, read_manifest_and_digest};
 use crate::names;
+use crate::repository::lineage::Lineage;
+use crate::seal::Digest;
 use crate::wal;
 
 /// How many small objects are asked for at once.
@@ -263,7 +263,8 @@ async fn load_backups(
     let (complete, unfinished): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(_, complete)| *complete);
     let mut backups = Vec::new();
     let mut digests = BTreeMap::new();
-    let reads = complete.iter().map(|(id, _)| async move { (id, read_manifest_and_digest(lineage, id).await) });
+    let reads =
+        complete.iter().map(|(id, _)| async move { (id, read_manifest_and_digest(lineage, id).await) });
     let mut reads = futures::stream::iter(reads).buffered(IN_FLIGHT);
     while let Some((id, read)) = reads.next().await {
         let manifest = match read {

@@ -19,8 +19,8 @@ use crate::racing::NameMode;
 use crate::repository::lineage::{Lineage, LineageRecord};
 use crate::repository::{CreateParams, DEFAULT_EXTENT_BYTES, Repository};
 use crate::seal::{Codec, ObjectKind};
-use crate::store::{Created, Store as _};
 use crate::store::memory::{Fault, MemoryStore, Operation};
+use crate::store::{Created, Store as _};
 
 const A: &str = "20261120T010000Z-00000001";
 const B: &str = "20261120T020000Z-00000002";
