@@ -1,0 +1,88 @@
+//! Paths that try to leave, and roots that are where they should be.
+
+use super::*;
+use crate::tablespaces::Placed;
+
+fn layout(directory: &Path) -> Layout {
+    let options = RebuildOptions {
+        data_dir: directory.join("data"),
+        wal_dir: Some(directory.join("wal")),
+        tablespaces: vec![Placed { oid: 16384, original: "/x".into(), directory: directory.join("ts") }],
+        owner: None,
+        jobs: 1,
+    };
+    Layout::create(&options, 0o700).unwrap()
+}
+
+fn path(text: &str) -> FilePath {
+    text.parse().unwrap()
+}
+
+#[test]
+fn paths_find_their_root() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout(directory.path());
+    assert_eq!(layout.place(&path("base/5/1259")), (DATA, b"base/5/1259".as_slice()));
+    assert_eq!(layout.place(&path("pg_wal")), (2, b"".as_slice()));
+    assert_eq!(layout.place(&path("pg_wal/archive_status")), (2, b"archive_status".as_slice()));
+    assert_eq!(layout.place(&path("pg_walx")), (DATA, b"pg_walx".as_slice()));
+    assert_eq!(layout.place(&path("pg_tblspc/16384/PG_17/5/1")), (3, b"PG_17/5/1".as_slice()));
+    assert_eq!(layout.place(&path("pg_tblspc/163840/x")), (DATA, b"pg_tblspc/163840/x".as_slice()));
+}
+
+/// Whatever a file list asks for, nothing is opened or made through a symbolic link, nor taken over.
+#[test]
+fn links_are_never_followed_and_nothing_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout(directory.path());
+    let elsewhere = directory.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, layout.data_dir().join("base")).unwrap();
+    for lacks_openat2 in [false, true] {
+        layout.lacks_openat2.store(lacks_openat2, Ordering::Relaxed);
+        let direct = Place { root: DATA, path: b"base" };
+        assert!(layout.open_to_write(direct).is_err());
+        assert!(layout.make_dir(&path("base"), 0o700).is_err());
+    }
+    layout.lacks_openat2.store(false, Ordering::Relaxed);
+    assert!(layout.open_to_write(Place { root: DATA, path: b"base/1" }).is_err());
+    assert!(layout.make_dir(&path("base/1"), 0o700).is_err());
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    let file = Place { root: DATA, path: b"PG_VERSION" };
+    layout.make_empty(file, 0o600, 0).unwrap();
+    assert!(layout.make_empty(file, 0o600, 0).is_err());
+}
+
+#[test]
+fn inner_links_stay_inside() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout(directory.path());
+    assert!(layout.make_inner_link(&path("log"), "../../etc").is_err());
+    assert!(layout.make_inner_link(&path("log"), "/etc").is_err());
+    layout.make_inner_link(&path("log"), "base/../x").unwrap();
+    assert!(stays_inside("../a", 1) && !stays_inside("../../a", 1) && !stays_inside("a/../..", 0));
+}
+
+/// The marker stands before anything else is written, and a tablespace that the manifest does not name gets no link.
+#[test]
+fn the_marker_comes_first_and_links_only_where_the_manifest_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout(directory.path());
+    assert!(layout.data_dir().join(INCOMPLETE_MARKER).exists());
+    layout.make_dir(&path("pg_tblspc"), 0o700).unwrap();
+    layout.make_tablespace_link(&path("pg_tblspc/16384"), 0o700).unwrap();
+    assert!(matches!(
+        layout.make_tablespace_link(&path("pg_tblspc/1"), 0o700),
+        Err(RebuildError::Hostile(_))
+    ));
+    let link = std::fs::read_link(layout.data_dir().join("pg_tblspc/16384")).unwrap();
+    assert_eq!(link, directory.path().join("ts"));
+    layout.make_dir(&path("pg_wal"), 0o700).unwrap();
+    layout.make_dir(&path("pg_wal/archive_status"), 0o700).unwrap();
+    assert!(directory.path().join("wal/archive_status").is_dir());
+    assert_eq!(std::fs::read_link(layout.data_dir().join("pg_wal")).unwrap(), directory.path().join("wal"));
+    let (root, below) = layout.outside_place("/etc/postgresql/17/main/postgresql.conf").unwrap();
+    layout.make_empty(Place { root, path: below.as_bytes() }, 0o600, 0).unwrap();
+    assert!(layout.outside_place("/etc/../../x").is_err());
+    assert!(layout.outside_place("/etc/postgresql/17/main/pg_hba.conf").is_ok());
+}
