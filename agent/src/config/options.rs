@@ -122,7 +122,7 @@ options! {
         "The session token of temporary S3 credentials.";
 
     WAL_REQUIRED_REPOSITORIES: RequiredRepositories = "wal.required_repositories", "all, or a number", units::required, Default::Text("all"), Carrier::Any,
-        "How many repositories must hold WAL before it counts as archived, and a backup before it counts as done.";
+        "How many repositories must hold WAL before it counts as archived.";
     WAL_PUSH_DEADLINE: std::time::Duration = "wal.push_deadline", "duration", units::duration, Default::Text("50s"), Carrier::Any,
         "How long archive-push tries before it fails and PostgreSQL calls again. PostgreSQL's shutdown waits for it.";
 }
