@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use highwater_archive::catalog::{Catalog, Holding, resolve};
 use highwater_archive::lineage::Lineage;
-use highwater_archive::manifest::{BackupId, Manifest, read_manifest};
+use highwater_archive::manifest::{BackupId, Manifest, Tablespace, read_manifest};
 use highwater_pitr::plan::Plan;
 use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::timeline::TimelineId;
@@ -133,7 +133,7 @@ pub async fn preflight(
     let lineage = Arc::new(repository.lineage.clone());
     let manifest = read_manifest(&lineage, &id).await?;
 
-    let tablespaces = place_tablespaces(&manifest, request)?;
+    let tablespaces = place_tablespaces(&manifest.tablespaces, &manifest.tablespace_map, request)?;
     for placed in &tablespaces {
         check_empty(&format!("the directory of tablespace {}", placed.oid), &placed.directory)?;
     }
@@ -289,16 +289,23 @@ fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), Resto
     Ok(())
 }
 
-fn place_tablespaces(manifest: &Manifest, request: &Request) -> Result<Vec<Placed>, RestoreError> {
-    let known: Vec<Known<'_>> = manifest
-        .tablespaces
+/// Finds where the tablespaces go, and that `map`, the backup's `tablespace_map`, can be rewritten for it.
+fn place_tablespaces(
+    tablespaces: &[Tablespace],
+    map: &str,
+    request: &Request,
+) -> Result<Vec<Placed>, RestoreError> {
+    let known: Vec<Known<'_>> = tablespaces
         .iter()
         .filter_map(|tablespace| {
             let path = tablespace.path.as_deref()?;
             Some(Known { oid: tablespace.oid, name: tablespace.name.as_deref(), path })
         })
         .collect();
-    Ok(tablespaces::place(&known, &request.mappings, &request.target_dir)?)
+    let placed = tablespaces::place(&known, &request.mappings, &request.target_dir)?;
+    // It is written when all data is there, which would be late to learn that it cannot be.
+    tablespaces::rewrite_map(map, &placed)?;
+    Ok(placed)
 }
 
 /// Sums what goes to each filesystem, and compares with what is free there.
@@ -404,6 +411,19 @@ mod tests {
         assert!(check_directories(&overlap).is_ok());
         let overlap = Request { wal_dir: Some("/x/d/wal".into()), ..request("/x/d".into()) };
         assert!(matches!(check_directories(&overlap), Err(RestoreError::Tablespace(_))));
+    }
+
+    /// A map that cannot be followed is told before anything is fetched.
+    #[test]
+    fn a_tablespace_map_is_tried_before_a_byte_is_written() {
+        let known = [Tablespace { oid: 7, name: None, path: Some("/srv/fast".into()), bytes: 0 }];
+        let request = request("/x/d".into());
+        let placed = place_tablespaces(&known, "7 /srv/fast\n", &request).unwrap();
+        assert_eq!(placed.first().unwrap().directory, Path::new("/srv/fast"));
+        for map in ["7 /srv/fast\n8 /srv/slow\n", "rubbish\n"] {
+            let refused = place_tablespaces(&known, map, &request).unwrap_err();
+            assert!(matches!(refused, RestoreError::Tablespace(_)) && refused.is_refusal(), "{map}");
+        }
     }
 
     #[test]

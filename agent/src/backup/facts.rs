@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use highwater_archive::manifest::Tablespace;
+use highwater_pitr::label::parse_tablespace_map;
 use highwater_pitr::wal::PgMajor;
 use tokio_postgres::Row;
 
@@ -108,8 +109,12 @@ async fn also_read(session: &Session) -> Vec<String> {
     files
 }
 
-/// The tablespaces that were copied, with the names the catalog has for them.
-pub async fn tablespaces(session: &Session, totals: &Totals) -> Result<Vec<Tablespace>, BackupError> {
+/// The tablespaces that were copied, with the names the catalog has for them, and those of `map`, the backup's `tablespace_map`.
+pub async fn tablespaces(
+    session: &Session,
+    totals: &Totals,
+    map: &str,
+) -> Result<Vec<Tablespace>, BackupError> {
     let what = "list its tablespaces";
     let rows = session
         .client()
@@ -140,7 +145,21 @@ pub async fn tablespaces(session: &Session, totals: &Totals) -> Result<Vec<Table
             tablespaces.insert(oid, Tablespace { oid, name: Some(name), path: None, bytes: 0 });
         }
     }
+    add_mapped(&mut tablespaces, map)?;
     Ok(tablespaces.into_values().collect())
+}
+
+/// `tablespace_map` is of the backup's beginning. One dropped since has no files, but recovery makes its link before it replays the
+/// drop: a restore must know where that leads.
+fn add_mapped(tablespaces: &mut BTreeMap<u32, Tablespace>, map: &str) -> Result<(), BackupError> {
+    let links = parse_tablespace_map(map)
+        .map_err(|error| BackupError::Answer { what: "tablespace_map", problem: error.to_string() })?;
+    for link in links {
+        let oid = link.oid;
+        let mapped = tablespaces.entry(oid).or_insert(Tablespace { oid, name: None, path: None, bytes: 0 });
+        mapped.path.get_or_insert(link.path);
+    }
+    Ok(())
 }
 
 fn required(row: &Row, column: usize, what: &str) -> Result<String, BackupError> {
@@ -149,4 +168,23 @@ fn required(row: &Row, column: usize, what: &str) -> Result<String, BackupError>
 
 fn optional(row: &Row, column: usize, what: &str) -> Result<Option<String>, BackupError> {
     Ok(row.try_get(column).map_err(|error| PgError::query(what, &error))?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A tablespace that was dropped while files were copied is in the manifest still, or its backup could not be restored.
+    #[test]
+    fn every_tablespace_of_the_map_is_in_the_manifest() {
+        let copied =
+            Tablespace { oid: 7, name: Some("fast".into()), path: Some("/srv/fast".into()), bytes: 3 };
+        let mut tablespaces = BTreeMap::from([(7, copied.clone())]);
+        add_mapped(&mut tablespaces, "7 /srv/fast\n9 /srv/dropped\n").unwrap();
+        let dropped = Tablespace { oid: 9, name: None, path: Some("/srv/dropped".into()), bytes: 0 };
+        assert_eq!(tablespaces.into_values().collect::<Vec<_>>(), [copied, dropped]);
+        let refused = add_mapped(&mut BTreeMap::new(), "rubbish\n").unwrap_err();
+        assert!(matches!(refused, BackupError::Answer { what: "tablespace_map", .. }));
+    }
 }
