@@ -1,7 +1,8 @@
 //! Databases and the relation map, asked while the files are copied.
 //!
-//! Each database has catalogs of its own, so each is connected to in turn. A database that cannot be connected to is in the
-//! manifest with `examined` false: a backup does not fail for what only helps people.
+//! Each database has catalogs of its own, so each is connected to in turn. A database that cannot be connected to, or does not answer
+//! (it was dropped meanwhile, a catalog of it is damaged), is in the manifest with `examined` false: a backup does not fail for what
+//! only helps people.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -47,18 +48,14 @@ pub async fn examine(
 ) -> Result<(Vec<Database>, Vec<Part>), BackupError> {
     let mut map = RelationMapWriter::new(lineage.clone(), backup.clone());
     map.push(&RelationLine::Database { database: String::new(), oid: 0 }).await?;
-    write_relations(session, true, &mut map).await?;
+    answered(write_relations(session, true, &mut map).await, "the shared catalogs")?;
     let mut databases = Vec::new();
     for (mut database, reachable) in list(session).await? {
         if reachable {
             match Session::connect_to(config, &database.name).await {
                 Ok(inside) => {
-                    let oid = database.oid;
-                    map.push(&RelationLine::Database { database: database.name.clone(), oid }).await?;
-                    write_relations(&inside, false, &mut map).await?;
-                    database.extensions = extensions(&inside).await?;
-                    database.collations = collations(&inside).await?;
-                    database.examined = true;
+                    let looked = look_into(&inside, &mut map, &mut database).await;
+                    database.examined = answered(looked, &format!("database {}", database.name))?;
                     inside.close().await;
                 }
                 Err(error) => tracing::warn!("database {} was not looked into: {error}", database.name),
@@ -67,6 +64,32 @@ pub async fn examine(
         databases.push(database);
     }
     Ok((databases, map.finish().await?))
+}
+
+/// What the catalogs of one database say: all of it, or nothing but the relations that came before the failure.
+async fn look_into(
+    inside: &Session,
+    map: &mut RelationMapWriter,
+    database: &mut Database,
+) -> Result<(), BackupError> {
+    map.push(&RelationLine::Database { database: database.name.clone(), oid: database.oid }).await?;
+    write_relations(inside, false, map).await?;
+    let extensions = extensions(inside).await?;
+    database.collations = collations(inside).await?;
+    database.extensions = extensions;
+    Ok(())
+}
+
+/// Whether the server answered to the end; that it did not is said, and no reason to fail. Everything else is.
+fn answered(looked: Result<(), BackupError>, what: &str) -> Result<bool, BackupError> {
+    match looked {
+        Ok(()) => Ok(true),
+        Err(BackupError::Server(error)) => {
+            tracing::warn!("{what} could not be looked into: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn list(session: &Session) -> Result<Vec<(Database, bool)>, BackupError> {
@@ -202,6 +225,17 @@ fn main_fork(file: &FilePath) -> Option<FilePath> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// The server's answer only helps people; a part of the map that cannot be stored is a backup that cannot be read.
+    #[test]
+    fn only_what_the_server_does_not_answer_is_done_without() {
+        assert!(answered(Ok(()), "database a").unwrap());
+        let (what, reason) = ("list its relations".to_owned(), "cache lookup failed".to_owned());
+        let refused = PgError::Query { what, reason, code: Some("XX000".to_owned()) };
+        assert!(!answered(Err(refused.into()), "database a").unwrap());
+        let other = BackupError::PackMissing { path: "packs/1".to_owned() };
+        assert!(matches!(answered(Err(other), "database a"), Err(BackupError::PackMissing { .. })));
+    }
 
     #[test]
     fn a_relation_file_leads_to_its_main_fork() {

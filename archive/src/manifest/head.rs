@@ -192,7 +192,7 @@ pub struct Database {
     pub locale_provider: String,
     /// `datcollversion` (15 and on): what the restoring host's library is compared with.
     pub collation_version: Option<String>,
-    /// Whether it could be connected to for the relation map and the extensions (templates without connections cannot).
+    /// Whether it was asked to the end for the relation map and the extensions (templates without connections cannot be).
     pub examined: bool,
     /// Its extensions, by name.
     pub extensions: Vec<Extension>,
