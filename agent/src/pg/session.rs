@@ -71,6 +71,9 @@ impl Session {
              SET standard_conforming_strings = on; SET bytea_output = hex";
         let session = Self { client, major, connection };
         session.execute(prepare, "prepare the session").await?;
+        if major >= PgMajor::V17 {
+            session.execute("SET transaction_timeout = 0", "prepare the session").await?;
+        }
         Ok(session)
     }
 
