@@ -175,15 +175,19 @@ fn settings_to_raise(control: &ControlFile, configuration: &str) -> Vec<(String,
     .collect()
 }
 
-/// TLS is turned off where its certificate or private key is not on this host: private keys are never in a backup, and a
-/// server that is told to use one it has not does not start.
+/// TLS is turned off where a file that it is set to read is not on this host: private keys are never in a backup, and a server that
+/// is told to use one it has not does not start.
 fn tls_off(configuration: &str, data_dir: &Path, notes: &mut Vec<String>) -> Option<(String, String)> {
     if !last_value(configuration, "ssl").is_some_and(|value| is_on(&value)) {
         return None;
     }
-    for (setting, default) in
-        [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "")]
-    {
+    for (setting, default) in [
+        ("ssl_cert_file", "server.crt"),
+        ("ssl_key_file", "server.key"),
+        ("ssl_ca_file", ""),
+        ("ssl_crl_file", ""),
+        ("ssl_dh_params_file", ""),
+    ] {
         let name = last_value(configuration, setting).unwrap_or_else(|| default.to_owned());
         let path = data_dir.join(&name);
         if !name.is_empty() && !path.exists() {
@@ -216,5 +220,11 @@ mod tests {
             durable::replace(&directory.path().join(name), &[b"x"]).unwrap();
         }
         assert_eq!(tls_off("ssl = yes\n", directory.path(), &mut notes), None);
+        for setting in ["ssl_ca_file", "ssl_crl_file", "ssl_dh_params_file"] {
+            let configuration = format!("ssl = on\n{setting} = 'absent'\n");
+            let off = tls_off(&configuration, directory.path(), &mut notes);
+            assert_eq!(off, Some(("ssl".into(), "off".into())), "{setting}");
+            assert!(notes.last().unwrap().contains(setting));
+        }
     }
 }
