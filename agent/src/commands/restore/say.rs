@@ -18,6 +18,7 @@ use super::source::Sources;
 
 /// What will be done.
 pub struct Plan {
+    cluster: String,
     backup: String,
     taken: String,
     repository: String,
@@ -45,6 +46,7 @@ impl Plan {
         let mut notes = sources.notes.clone();
         notes.extend(preflight.notes.iter().cloned());
         Self {
+            cluster: sources.cluster().to_string(),
             backup: plan.backup.id.clone(),
             taken: manifest.stopped_at.to_string(),
             repository: preflight.lineage.store().describe(),
@@ -210,6 +212,11 @@ impl Done<'_> {
         self.as_owner(&format!("psql{host}{port} -c '{sql}'"))
     }
 
+    fn adopt_command(&self) -> String {
+        let program = word(&self.request.program);
+        self.as_owner(&format!("{program} --cluster {} adopt", self.plan.cluster))
+    }
+
     fn steps(&self) -> Vec<(&'static str, String)> {
         let mut steps = Vec::new();
         if self.state.is_none() {
@@ -235,8 +242,12 @@ impl Done<'_> {
                 .push(("see that it has opened for writing (f)", self.psql("SELECT pg_is_in_recovery()"))),
             TargetAction::Shutdown => {}
         }
-        let why = "only when it takes production's place: end its isolation, restart it, then run highwater adopt there";
-        steps.extend(self.finished.end_isolation.clone().map(|command| (why, command)));
+        let why = if self.finished.end_isolation.is_some() {
+            "only when it takes production's place, with this directory as cluster.data_dir: it ends the isolation; then restart the server"
+        } else {
+            "make it the cluster, with this directory as cluster.data_dir; no WAL is archived before that"
+        };
+        steps.push((why, self.adopt_command()));
         steps
     }
 }
