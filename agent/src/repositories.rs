@@ -167,16 +167,6 @@ pub fn unlock(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
     }
 }
 
-/// Opens every configured repository, in the order of their names.
-///
-/// # Errors
-///
-/// The first that cannot be opened.
-pub async fn open_all(config: &Config) -> anyhow::Result<Vec<OpenRepository>> {
-    let open = config.repositories.iter().map(|repository| OpenRepository::open(repository, &config.cluster));
-    futures::future::try_join_all(open).await
-}
-
 /// The configuration of the repository that a command is to use: the one named, or the only or first one.
 ///
 /// # Errors

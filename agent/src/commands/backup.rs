@@ -8,10 +8,11 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde_json::json;
 
 use crate::backup::{self, Destination, Options};
-use crate::config::Config;
+use crate::config::{Config, RepositoryConfig};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::host_state::HostState;
+use crate::report;
 use crate::repositories::{self, OpenRepository};
 
 /// More threads than this only wait for each other or for the disk, unless more are asked for.
@@ -46,38 +47,94 @@ fn label(text: &str) -> Result<String, String> {
 }
 
 /// Backs up into one repository after the other; damaged pages are told, and show in the exit code.
+///
+/// One that fails does not keep the others from theirs. It is a failure of the whole unless as many have succeeded as
+/// `wal.required_repositories` asks to hold WAL.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let state = HostState::require(config.data_dir()?)?;
-    let open = match &args.repository {
-        Some(name) => {
-            vec![OpenRepository::open(repositories::choose(config, Some(name))?, &config.cluster).await?]
-        }
-        None => repositories::open_all(config).await?,
+    let wanted: Vec<&RepositoryConfig> = match &args.repository {
+        Some(name) => vec![repositories::choose(config, Some(name))?],
+        None => config.repositories.iter().collect(),
     };
-    let mut made = Vec::new();
-    for repository in &open {
-        made.push((repository, one(context, config, &state, repository, &args).await?));
+    let (mut made, mut failed) = (Vec::new(), Vec::new());
+    for repository in &wanted {
+        match one(context, config, &state, repository, &args).await {
+            Ok(manifest) => made.push((repository.name.as_str(), manifest)),
+            Err(error) => failed.push(Failed { repository: &repository.name, error }),
+        }
+    }
+    if made.is_empty() {
+        let several = failed.len() > 1;
+        failed.iter().skip(1).for_each(|other| report::line(&other.told("error")));
+        // The first is told as every error is.
+        if let Some(first) = failed.drain(..).next() {
+            return Err(if several { first.named() } else { first.error });
+        }
     }
     let mut said = String::new();
     for (repository, manifest) in &made {
         tell(&mut said, repository, manifest)?;
     }
     let backups: Vec<_> = made.iter().map(|(repository, manifest)| as_json(repository, manifest)).collect();
-    context.print(said.trim_end(), &json!({ "version": 1, "backups": backups }));
+    let failures: Vec<_> = failed.iter().map(Failed::as_json).collect();
+    context.print(said.trim_end(), &json!({ "version": 1, "backups": backups, "failed": failures }));
     let sound = made.iter().all(|(_, manifest)| manifest.page_failure_count == 0);
-    Ok(if sound { Exit::Done } else { Exit::Unsound })
+    let required = config.required_repositories.count(wanted.len()).min(wanted.len());
+    let exit = exit(made.len(), required, sound);
+    let gravity = if exit == Exit::Failed { "error" } else { "warning" };
+    failed.iter().for_each(|one| report::line(&one.told(gravity)));
+    Ok(exit)
+}
+
+/// How it ends where at least one backup was made.
+fn exit(made: usize, required: usize, sound: bool) -> Exit {
+    match (made >= required, sound) {
+        (false, _) => Exit::Failed,
+        (true, false) => Exit::Unsound,
+        (true, true) => Exit::Done,
+    }
+}
+
+/// A repository that got no backup.
+struct Failed<'a> {
+    repository: &'a str,
+    error: anyhow::Error,
+}
+
+impl Failed<'_> {
+    fn named(self) -> anyhow::Error {
+        self.error.context(format!("repository {}", self.repository))
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        let (error, hint) = (report::message(&self.error), report::hint(&self.error));
+        json!({ "repository": self.repository, "error": error, "hint": hint })
+    }
+
+    fn told(&self, gravity: &str) -> String {
+        let mut text = format!(
+            "{gravity}: no backup in repository {}: {}",
+            self.repository,
+            report::message(&self.error)
+        );
+        if let Some(hint) = report::hint(&self.error) {
+            text.push_str(&format!("\nhint: {hint}"));
+        }
+        text
+    }
 }
 
 async fn one(
     context: &Context,
     config: &Config,
     state: &HostState,
-    repository: &OpenRepository,
+    repository: &RepositoryConfig,
     args: &Args,
 ) -> anyhow::Result<Manifest> {
+    let codec = repository.codec;
+    let repository = OpenRepository::open(repository, &config.cluster).await?;
     let lineage = repository.lineage_of(state).await?;
-    let codec = repositories::choose(config, Some(&repository.name))?.codec;
     let destination = Destination {
         lineage: &lineage,
         wrapped_keyring: repository.cluster.wrapped_keyring(),
@@ -95,10 +152,10 @@ async fn one(
     backup::run(config, &destination, &options, &*context.clock).await
 }
 
-fn tell(said: &mut String, repository: &OpenRepository, manifest: &Manifest) -> std::fmt::Result {
+fn tell(said: &mut String, repository: &str, manifest: &Manifest) -> std::fmt::Result {
     let counts = &manifest.counts;
     let took = manifest.stopped_at.duration_since(manifest.started_at);
-    writeln!(said, "backup {} is complete in repository {}", manifest.backup, repository.name)?;
+    writeln!(said, "backup {} is complete in repository {}", manifest.backup, repository)?;
     writeln!(
         said,
         "  {} in {} files, stored as {} in {} packs, {}",
@@ -135,9 +192,9 @@ fn tell(said: &mut String, repository: &OpenRepository, manifest: &Manifest) -> 
     Ok(())
 }
 
-fn as_json(repository: &OpenRepository, manifest: &Manifest) -> serde_json::Value {
+fn as_json(repository: &str, manifest: &Manifest) -> serde_json::Value {
     json!({
-        "repository": repository.name,
+        "repository": repository,
         "backup": manifest.backup.as_str(),
         "lineage": manifest.lineage.to_string(),
         "label": manifest.label,
@@ -150,4 +207,17 @@ fn as_json(repository: &OpenRepository, manifest: &Manifest) -> serde_json::Valu
         "page_failure_count": manifest.page_failure_count,
         "page_failures": manifest.page_failures,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_backups_are_a_failure_whatever_their_pages() {
+        assert_eq!(exit(1, 2, true), Exit::Failed);
+        assert_eq!(exit(1, 2, false), Exit::Failed);
+        assert_eq!(exit(1, 1, true), Exit::Done);
+        assert_eq!(exit(2, 1, false), Exit::Unsound);
+    }
 }
