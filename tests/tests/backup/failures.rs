@@ -133,3 +133,26 @@ fn damaged_wal_completes_no_backup() {
     let said = failed.failure(1, &["wal/"]);
     assert!(ground.objects("/manifest").is_empty(), "{said}");
 }
+
+/// A repository that is away keeps no other from its backup. It is told, and is no failure where the other is all that must hold WAL.
+#[test]
+fn a_repository_that_is_away_keeps_no_other_from_its_backup() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1).create();
+    let highwater = Highwater::new(&scratch, "main", &cluster)
+        .lines("[wal]\nrequired_repositories = 1")
+        .local_repository("repo")
+        .local_repository("second");
+    highwater.ok(&["init"]);
+    cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);
+    cluster.start();
+    std::fs::rename(scratch.join("repo"), scratch.join("away")).unwrap();
+
+    let said = highwater.json(&["backup", "--fast-checkpoint"]);
+    assert_eq!(said["backups"].as_array().unwrap().len(), 1, "{said}");
+    assert_eq!(said["backups"][0]["repository"], "second", "{said}");
+    assert_eq!(said["failed"][0]["repository"], "repo", "{said}");
+    assert!(said["failed"][0]["error"].as_str().unwrap().contains("repository repo"), "{said}");
+    // The one that is asked for by name is all that counts.
+    highwater.fails(&["backup", "--repository", "repo"], 1, &["repository repo"]);
+}
