@@ -1,6 +1,8 @@
 //! One frame: length and CRC in the clear, then a sealed and perhaps compressed piece of the plaintext.
 //!
-//!     length of the ciphertext | its CRC-32 | AES-256-GCM( form | raw length | bytes ) | tag
+//! ```text
+//! length of the ciphertext | its CRC-32 | AES-256-GCM( form | raw length | bytes ) | tag
+//! ```
 //!
 //! A frame is built where it will stay: the plaintext is compressed into the tail of the object's buffer, then encrypted
 //! there. Both ways a frame costs no allocation and no copy.
