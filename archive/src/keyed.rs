@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::names::{HexError, parse_hex};
+use crate::names::{HexError, ShortDigest, parse_hex};
 
 /// The keyed digest of content: says "the same" to those who hold the identity key, and nothing to others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,11 +25,9 @@ impl Digest {
         &self.0
     }
 
-    /// The first 16 bytes as 32 hexadecimal digits: what names carry.
-    pub fn short(&self) -> String {
-        let mut text = hex::encode(self.0);
-        text.truncate(32);
-        text
+    /// The first 16 bytes: what names carry.
+    pub fn short(&self) -> ShortDigest {
+        ShortDigest::from_bytes(*self.0.first_chunk().unwrap_or(&[0; 16]))
     }
 }
 

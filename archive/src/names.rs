@@ -194,32 +194,42 @@ pub const LINEAGE: &str = "lineage";
 pub const CLOSED: &str = "closed";
 
 /// Where WAL lies, below the lineage.
-pub const WAL: &str = "wal";
+pub const WAL: &str = "wal/";
 
 /// Where backups lie, below the lineage.
-pub const BACKUPS: &str = "backups";
+pub const BACKUPS: &str = "backups/";
 
 /// Where packs lie, below the lineage.
-pub const PACKS: &str = "packs";
+pub const PACKS: &str = "packs/";
+
+/// Where the packs of one backup lie, below the lineage.
+pub fn packs_of(backup: &impl fmt::Display) -> String {
+    format!("{PACKS}{backup}/")
+}
 
 /// A pack of the backup `backup`, below the lineage.
 pub fn pack(backup: &impl fmt::Display, number: u32) -> String {
-    format!("{PACKS}/{backup}/{number:06}")
+    format!("{PACKS}{backup}/{number:06}")
 }
 
 /// The first write of a backup, below the lineage.
 pub fn backup_intent(backup: &impl fmt::Display) -> String {
-    format!("{BACKUPS}/{backup}/intent")
+    format!("{BACKUPS}{backup}/intent")
 }
 
 /// The last write of a backup, its commit point, below the lineage.
 pub fn backup_manifest(backup: &impl fmt::Display) -> String {
-    format!("{BACKUPS}/{backup}/manifest")
+    format!("{BACKUPS}{backup}/manifest")
 }
 
 /// The copy of the keyring generation that a backup was made with, below the lineage.
 pub fn backup_keyring(backup: &impl fmt::Display) -> String {
-    format!("{BACKUPS}/{backup}/keyring")
+    format!("{BACKUPS}{backup}/keyring")
+}
+
+/// A part of one of a backup's streams (`files`, `relations`), below the lineage.
+pub fn backup_part(backup: &impl fmt::Display, stream: &str, number: usize, digest: ShortDigest) -> String {
+    format!("{BACKUPS}{backup}/{stream}.{number:04}.{digest}")
 }
 
 /// How names that could race are written in a repository.
@@ -250,13 +260,13 @@ pub fn split_content_name(name: &str) -> Option<(&str, ShortDigest)> {
 
 /// The directory of a timeline's WAL, below the lineage.
 pub fn wal_dir(timeline: TimelineId) -> String {
-    format!("{WAL}/{}", timeline.hex())
+    format!("{WAL}{}", timeline.hex())
 }
 
 /// A WAL file, below the lineage.
 pub fn wal_object(file: &WalFile) -> String {
     match file {
-        WalFile::History(_) => format!("{WAL}/{file}"),
+        WalFile::History(_) => format!("{WAL}{file}"),
         WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::Backup { segment, .. } => {
             format!("{}/{:08X}/{file}", wal_dir(segment.timeline), segment.log)
         }
@@ -325,7 +335,7 @@ impl WalEntry {
             NameMode::Content => split_content_name(name).map(|(stem, digest)| (stem, Some(digest)))?,
         };
         if stem == "claim" {
-            let timeline = path.strip_prefix("wal/")?.get(..8)?;
+            let timeline = path.strip_prefix(WAL)?.get(..8)?;
             let timeline = TimelineId::new(u32::from_str_radix(timeline, 16).ok()?)?;
             return Some(Self::Claim(timeline, digest));
         }

@@ -60,10 +60,16 @@ async fn lineages(cluster: &Cluster, unlock: &Unlock) -> Value {
     let mut lineages = Vec::new();
     for lineage in cluster.lineages().await.expect("lineages") {
         let mut backups = Vec::new();
-        for (backup, complete) in list_backups(&lineage).await.expect("backups") {
-            let described =
-                if complete { describe_backup(&lineage, &backup, unlock).await } else { Value::Null };
-            let intent = read_intent(&lineage, &backup).await.expect("an intent");
+        let listed = list_backups(&lineage).await.expect("backups");
+        let mut all = [listed.complete.clone(), listed.unfinished].concat();
+        all.sort();
+        for backup in &all {
+            let described = if listed.complete.contains(backup) {
+                describe_backup(&lineage, backup, unlock).await
+            } else {
+                Value::Null
+            };
+            let intent = read_intent(&lineage, backup).await.expect("an intent");
             backups.push(json!({ "backup": backup.to_string(), "intent": intent, "complete": described }));
         }
         lineages.push(json!({

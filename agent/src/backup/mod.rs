@@ -39,6 +39,7 @@ use highwater_archive::manifest::{
     self, BackupId, Database, Intent, KeyringRef, LeftOut, Manifest, Part, PostgresInfo, PreviousBackup,
     Source, WalRange,
 };
+use highwater_archive::names as archive_names;
 use highwater_archive::seal::{Codec, ObjectKind};
 use highwater_pitr::label::BackupLabel;
 use highwater_pitr::lsn::Lsn;
@@ -402,9 +403,8 @@ impl Attempt<'_> {
     /// to have no new backup; it is told, and the next older one takes its place.
     async fn previous(&self) -> Result<Option<PreviousBackup>, BackupError> {
         let lineage = self.destination.lineage;
-        let backups = manifest::list_backups(lineage).await?;
-        for (backup, _) in backups.into_iter().rev().filter(|(_, complete)| *complete) {
-            match lineage.read(ObjectKind::Manifest, &manifest::manifest_path(&backup)).await {
+        for backup in manifest::list_backups(lineage).await?.complete.into_iter().rev() {
+            match lineage.read(ObjectKind::Manifest, &archive_names::backup_manifest(&backup)).await {
                 Ok(plain) => {
                     return Ok(Some(PreviousBackup { digest: lineage.keys().digest(&plain), backup }));
                 }
@@ -416,7 +416,7 @@ impl Attempt<'_> {
     }
 
     async fn keyring_copy(&self) -> Result<(), BackupError> {
-        let path = format!("backups/{}/keyring", self.backup);
+        let path = archive_names::backup_keyring(&self.backup);
         let body = vec![self.destination.wrapped_keyring.clone()];
         // Whatever is there under this backup's own name is what we wrote: the bytes are the same each time.
         let _created = self.destination.lineage.create_sealed(&path, body).await?;
@@ -425,16 +425,16 @@ impl Attempt<'_> {
 
     /// One last look before the commit (I22): every pack is in the repository, and they are as long as they were written.
     async fn packs_are_there(&self, manifest: &Manifest) -> Result<(), BackupError> {
-        let listed = self.destination.lineage.list(&format!("packs/{}/", self.backup)).await?;
+        let packs = archive_names::packs_of(&self.backup);
+        let listed = self.destination.lineage.list(&packs).await?;
         let bytes: u64 = listed.iter().map(|entry| entry.size).sum();
         let paths: HashSet<&str> = listed.iter().map(|entry| entry.path.as_str()).collect();
-        let mut wanted =
-            (0..manifest.packs).map(|number| highwater_archive::pack::pack_path(&self.backup, number));
+        let mut wanted = (0..manifest.packs).map(|number| archive_names::pack(&self.backup, number));
         if let Some(path) = wanted.find(|path| !paths.contains(path.as_str())) {
             return Err(BackupError::PackMissing { path });
         }
         if bytes != manifest.counts.stored_bytes {
-            return Err(BackupError::PackMissing { path: format!("packs/{}/", self.backup) });
+            return Err(BackupError::PackMissing { path: packs });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use highwater_archive::lineage::{Lineage, LineageRecord};
-use highwater_archive::names::{LineageId, WriterId};
+use highwater_archive::names::{self, LineageId, WriterId};
 use highwater_archive::seal::Codec;
 use highwater_archive::wal::{
     PreparedSegment, claim_timeline, get, list_segments, list_timelines, put_small, read_claim,
@@ -176,7 +176,7 @@ async fn begun(
         return Ok(None);
     }
     for lineage in lineage::all_lineages(repositories).await?.iter().filter(|one| one.id() == state.lineage) {
-        if lineage.is_closed().await? || !lineage.list("backups/").await?.is_empty() {
+        if lineage.is_closed().await? || !lineage.list(names::BACKUPS).await?.is_empty() {
             return Ok(None);
         }
         for timeline in list_timelines(lineage).await? {

@@ -5,7 +5,7 @@
 //! to another cluster of the same name, or to the original of this copy.
 
 use highwater_archive::lineage::{Lineage, LineageRecord};
-use highwater_archive::names::{ClusterId, ClusterName, LineageId, WriterId};
+use highwater_archive::names::{self, ClusterId, ClusterName, LineageId, WriterId};
 use highwater_pitr::control::ControlFile;
 use highwater_pitr::wal::PgMajor;
 use jiff::Timestamp;
@@ -163,7 +163,8 @@ async fn unwritten(lineages: &[Lineage], identity: &Identity) -> anyhow::Result<
                  highwater adopt --new-lineage",
             ));
         }
-        let written = !lineage.list("wal/").await?.is_empty() || !lineage.list("backups/").await?.is_empty();
+        let written =
+            !lineage.list(names::WAL).await?.is_empty() || !lineage.list(names::BACKUPS).await?.is_empty();
         if written || lineage.is_closed().await? {
             return Err(report::refused(
                 format!(

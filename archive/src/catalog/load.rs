@@ -11,7 +11,7 @@ use highwater_pitr::timeline::{TimelineHistory, TimelineId};
 use super::CatalogError;
 use super::error::OfContent;
 use super::ground::{Ground, IndexSource, Indexed};
-use crate::manifest::{BackupId, Manifest, manifest_path, read_manifest_and_digest};
+use crate::manifest::{BackupId, Manifest, list_backups, read_manifest_and_digest};
 use crate::names;
 use crate::repository::lineage::Lineage;
 use crate::seal::Digest;
@@ -246,25 +246,15 @@ async fn load_backups(
     lineage: &Lineage,
     broken: &mut Vec<BrokenObject>,
 ) -> Result<(Vec<BackupEntry>, Vec<BackupId>), CatalogError> {
-    let mut seen: BTreeMap<BackupId, bool> = BTreeMap::new();
-    for object in lineage.list(&format!("{}/", names::BACKUPS)).await? {
-        let below = object.path.strip_prefix(names::BACKUPS).and_then(|rest| rest.strip_prefix('/'));
-        let parsed =
-            below.and_then(|rest| rest.split_once('/')).and_then(|(id, name)| Some((id.parse().ok()?, name)));
-        match parsed {
-            Some((id, name)) => *seen.entry(id).or_insert(false) |= name == "manifest",
-            None => broken.push(BrokenObject {
-                path: object.path,
-                reason: "it lies where backups lie, and no backup has this name".to_owned(),
-            }),
-        }
-    }
-
-    let (complete, unfinished): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(_, complete)| *complete);
+    let listed = list_backups(lineage).await?;
+    broken.extend(listed.foreign.into_iter().map(|path| BrokenObject {
+        path,
+        reason: "it lies where backups lie, and no backup has this name".to_owned(),
+    }));
     let mut backups = Vec::new();
     let mut digests = BTreeMap::new();
     let reads =
-        complete.iter().map(|(id, _)| async move { (id, read_manifest_and_digest(lineage, id).await) });
+        listed.complete.iter().map(|id| async move { (id, read_manifest_and_digest(lineage, id).await) });
     let mut reads = futures::stream::iter(reads).buffered(IN_FLIGHT);
     while let Some((id, read)) = reads.next().await {
         let manifest = match read {
@@ -273,7 +263,7 @@ async fn load_backups(
                 manifest
             }
             Err(error) if error.is_of_content() => {
-                broken.push(BrokenObject { path: manifest_path(id), reason: error.to_string() });
+                broken.push(BrokenObject { path: names::backup_manifest(id), reason: error.to_string() });
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -282,12 +272,12 @@ async fn load_backups(
             Ok(point) => {
                 backups.push(BackupEntry { id: id.clone(), manifest, point, missing_wal: Vec::new() });
             }
-            Err(reason) => broken.push(BrokenObject { path: manifest_path(id), reason }),
+            Err(reason) => broken.push(BrokenObject { path: names::backup_manifest(id), reason }),
         }
     }
-    let listed: BTreeSet<&BackupId> = complete.iter().map(|(id, _)| id).collect();
-    broken.extend(backups.iter().filter_map(|backup| broken_link(backup, &listed, &digests)));
-    Ok((backups, unfinished.into_iter().map(|(id, _)| id).collect()))
+    let complete: BTreeSet<&BackupId> = listed.complete.iter().collect();
+    broken.extend(backups.iter().filter_map(|backup| broken_link(backup, &complete, &digests)));
+    Ok((backups, listed.unfinished))
 }
 
 /// What is wrong with the backup that `backup` names as the one before it (I9). Backups are added and never taken away: one that is
@@ -295,7 +285,7 @@ async fn load_backups(
 /// reported as that alone.
 fn broken_link(
     backup: &BackupEntry,
-    listed: &BTreeSet<&BackupId>,
+    complete: &BTreeSet<&BackupId>,
     digests: &BTreeMap<BackupId, Digest>,
 ) -> Option<BrokenObject> {
     let previous = backup.manifest.previous.as_ref()?;
@@ -303,10 +293,10 @@ fn broken_link(
     let reason = match digests.get(&previous.backup) {
         Some(digest) if *digest == previous.digest => return None,
         Some(_) => format!("it is not the manifest that backup {by} names as the one before it"),
-        None if listed.contains(&previous.backup) => return None,
+        None if complete.contains(&previous.backup) => return None,
         None => format!("backup {by} names it as the one before it, and it is not there"),
     };
-    Some(BrokenObject { path: manifest_path(&previous.backup), reason })
+    Some(BrokenObject { path: names::backup_manifest(&previous.backup), reason })
 }
 
 /// What planning needs, if the manifest fits its lineage and itself.

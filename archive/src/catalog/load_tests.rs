@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::keyring::Unlock;
-use crate::manifest::{BackupId, manifest_path};
+use crate::manifest::BackupId;
 use crate::names::{self, LineageId};
 use crate::racing::NameMode;
 use crate::repository::lineage::{Lineage, LineageRecord};
@@ -115,11 +115,11 @@ impl Ground {
         change(&mut manifest);
         let id: BackupId = id.parse().unwrap();
         let plain = serde_json::to_vec(&manifest).unwrap();
-        self.create(ObjectKind::Manifest, &manifest_path(&id), &plain).await;
+        self.create(ObjectKind::Manifest, &names::backup_manifest(&id), &plain).await;
     }
 
     fn path_of_manifest(&self, id: &str) -> String {
-        self.lineage.full_path(&manifest_path(&id.parse().unwrap()))
+        self.lineage.full_path(&names::backup_manifest(&id))
     }
 
     async fn load(&self) -> Catalog {
@@ -147,7 +147,7 @@ async fn backups_timelines_and_gaps_are_found_by_their_names() {
     ground.segments(2, &[7, 8]).await;
     ground.history(2, "1\t0/7000100\tno recovery target specified\n").await;
     ground.backup(A, |_| {}).await;
-    let intent = format!("backups/{B}/intent");
+    let intent = names::backup_intent(&B);
     ground.create(ObjectKind::Intent, &intent, b"{}").await;
 
     let catalog = ground.load().await;
@@ -204,7 +204,7 @@ async fn a_broken_manifest_is_reported_and_not_skipped() {
         ground.backup(A, |_| {}).await;
         match what {
             "not JSON" => {
-                let path = manifest_path(&B.parse().unwrap());
+                let path = names::backup_manifest(&B);
                 ground.create(ObjectKind::Manifest, &path, b"no JSON").await;
             }
             "other cluster" => {
@@ -234,7 +234,7 @@ async fn a_broken_manifest_is_reported_and_not_skipped() {
             _ => {}
         }
         let (broken, reason) = ground.broken().await;
-        assert_eq!(broken, manifest_path(&B.parse().unwrap()), "{what}");
+        assert_eq!(broken, names::backup_manifest(&B), "{what}");
         assert!(reason.contains(words), "{what}: {reason}");
         assert_eq!(ground.load().await.backups.len(), 1, "{what}");
     }
@@ -246,7 +246,7 @@ async fn a_backup_that_vanished_or_was_exchanged_is_reported() {
     let ground = ground().await;
     ground.backup(A, |_| {}).await;
     let id: BackupId = A.parse().unwrap();
-    let plain = ground.lineage.read(ObjectKind::Manifest, &manifest_path(&id)).await.unwrap();
+    let plain = ground.lineage.read(ObjectKind::Manifest, &names::backup_manifest(&id)).await.unwrap();
     let digest = ground.lineage.keys().digest(&plain).to_string();
     ground.backup(B, |manifest| manifest["previous"] = json!({ "backup": A, "digest": digest })).await;
     assert_eq!(ground.load().await.broken, []);
@@ -254,7 +254,7 @@ async fn a_backup_that_vanished_or_was_exchanged_is_reported() {
 
     ground.store.delete(&path).await.unwrap();
     let gone = ground.broken().await;
-    assert_eq!(gone.0, manifest_path(&id));
+    assert_eq!(gone.0, names::backup_manifest(&id));
     assert!(gone.1.contains("is not there") && gone.1.contains(B), "{}", gone.1);
 
     ground.backup(A, |manifest| manifest["label"] = json!("another")).await;

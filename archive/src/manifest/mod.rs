@@ -38,6 +38,6 @@ pub use lines::{Extent, ExtentDigest, FileEntry, FileLine, OutsideRole};
 pub use path::FilePath;
 pub use relations::{RelationLine, RelationMapReader, RelationMapWriter};
 pub use store::{
-    intent_path, list_backups, manifest_path, read_intent, read_manifest, read_manifest_and_digest,
-    write_intent, write_manifest,
+    ListedBackups, list_backups, read_intent, read_manifest, read_manifest_and_digest, write_intent,
+    write_manifest,
 };

@@ -4,6 +4,7 @@
 //! stands in its header, and in its name), stored, and used again. That bound is the memory limit of both sides.
 
 use super::{BackupId, ManifestError, Part};
+use crate::names;
 use crate::repository::lineage::Lineage;
 use crate::seal::{Codec, ObjectKind};
 use crate::store::Created;
@@ -66,7 +67,7 @@ impl PartsWriter {
     async fn flush(&mut self) -> Result<(), ManifestError> {
         let digest = self.lineage.keys().digest(&self.lines);
         let number = self.parts.len();
-        let path = format!("backups/{}/{}.{number:04}.{}", self.backup, self.stream.stem(), digest.short());
+        let path = names::backup_part(&self.backup, self.stream.stem(), number, digest.short());
         match self.lineage.create(ObjectKind::FileList, &path, Codec::Zstd, &self.lines).await? {
             Created::New => {}
             Created::Exists => return Err(ManifestError::Exists { path }),

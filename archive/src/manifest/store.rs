@@ -1,24 +1,17 @@
 //! The objects of a backup that are not streams: intent and head.
 
+use std::collections::BTreeMap;
+
 use super::{BackupId, Intent, Manifest, ManifestError};
-use crate::repository::lineage::Lineage;
+use crate::names;
+use crate::repository::lineage::{Lineage, LineageError};
 use crate::seal::{Codec, Digest, ObjectKind};
 use crate::store::Created;
-
-/// Path of a backup's manifest below the lineage.
-pub fn manifest_path(backup: &BackupId) -> String {
-    format!("backups/{backup}/manifest")
-}
-
-/// Path of a backup's intent below the lineage.
-pub fn intent_path(backup: &BackupId) -> String {
-    format!("backups/{backup}/intent")
-}
 
 /// Stores the head of a backup: its commit point, so everything it names must be durable before.
 pub async fn write_manifest(lineage: &Lineage, manifest: &Manifest) -> Result<(), ManifestError> {
     let plain = serde_json::to_vec(manifest).map_err(|error| ManifestError::Refused(error.to_string()))?;
-    create(lineage, ObjectKind::Manifest, manifest_path(&manifest.backup), &plain).await
+    create(lineage, ObjectKind::Manifest, names::backup_manifest(&manifest.backup), &plain).await
 }
 
 /// Reads the head of a backup.
@@ -31,7 +24,7 @@ pub async fn read_manifest_and_digest(
     lineage: &Lineage,
     backup: &BackupId,
 ) -> Result<(Manifest, Digest), ManifestError> {
-    let path = manifest_path(backup);
+    let path = names::backup_manifest(backup);
     let plain = lineage.read(ObjectKind::Manifest, &path).await?;
     let malformed = |problem: String| ManifestError::Malformed { path: path.clone(), problem };
     let manifest: Manifest = serde_json::from_slice(&plain).map_err(|error| malformed(error.to_string()))?;
@@ -47,29 +40,46 @@ pub async fn read_manifest_and_digest(
 /// Stores the intent of a backup, its first write.
 pub async fn write_intent(lineage: &Lineage, intent: &Intent) -> Result<(), ManifestError> {
     let plain = serde_json::to_vec(intent).map_err(|error| ManifestError::Refused(error.to_string()))?;
-    create(lineage, ObjectKind::Intent, intent_path(&intent.backup), &plain).await
+    create(lineage, ObjectKind::Intent, names::backup_intent(&intent.backup), &plain).await
 }
 
 /// Reads the intent of a backup.
 pub async fn read_intent(lineage: &Lineage, backup: &BackupId) -> Result<Intent, ManifestError> {
-    let path = intent_path(backup);
+    let path = names::backup_intent(backup);
     let plain = lineage.read(ObjectKind::Intent, &path).await?;
     serde_json::from_slice(&plain)
         .map_err(|error| ManifestError::Malformed { path, problem: error.to_string() })
 }
 
-/// The backups of a lineage, oldest first, each with whether its manifest is there. Those without one are under way, or failed.
-pub async fn list_backups(lineage: &Lineage) -> Result<Vec<(BackupId, bool)>, ManifestError> {
-    let mut backups = std::collections::BTreeMap::new();
-    for object in lineage.list("backups/").await? {
-        let Some((id, name)) = object.path.strip_prefix("backups/").and_then(|rest| rest.split_once('/'))
-        else {
-            continue;
-        };
-        let Ok(id) = id.parse::<BackupId>() else { continue };
-        *backups.entry(id).or_insert(false) |= name == "manifest";
+/// The backups that a lineage names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListedBackups {
+    /// Those whose manifest is there, oldest first.
+    pub complete: Vec<BackupId>,
+    /// Those without one, oldest first: under way, or failed.
+    pub unfinished: Vec<BackupId>,
+    /// Paths of objects that lie where backups lie and belong to none.
+    pub foreign: Vec<String>,
+}
+
+/// The backups of a lineage, by the names of their objects.
+///
+/// # Errors
+/// The store could not be asked.
+pub async fn list_backups(lineage: &Lineage) -> Result<ListedBackups, LineageError> {
+    let mut seen: BTreeMap<BackupId, bool> = BTreeMap::new();
+    let mut listed = ListedBackups::default();
+    for object in lineage.list(names::BACKUPS).await? {
+        let below = object.path.strip_prefix(names::BACKUPS).and_then(|below| below.split_once('/'));
+        match below.and_then(|(id, name)| Some((id.parse().ok()?, name))) {
+            Some((id, name)) => *seen.entry(id).or_insert(false) |= name == "manifest",
+            None => listed.foreign.push(object.path),
+        }
     }
-    Ok(backups.into_iter().collect())
+    for (backup, complete) in seen {
+        if complete { listed.complete.push(backup) } else { listed.unfinished.push(backup) }
+    }
+    Ok(listed)
 }
 
 async fn create(

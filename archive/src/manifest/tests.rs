@@ -250,9 +250,11 @@ async fn heads_relation_maps_and_intents_come_back() {
         writer: "00".into(),
     };
     write_intent(&lineage, &intent).await.unwrap();
-    assert_eq!(list_backups(&lineage).await.unwrap(), [(backup(), false)]);
+    let under_way = ListedBackups { unfinished: vec![backup()], ..ListedBackups::default() };
+    assert_eq!(list_backups(&lineage).await.unwrap(), under_way);
     write_manifest(&lineage, &manifest).await.unwrap();
-    assert_eq!(list_backups(&lineage).await.unwrap(), [(backup(), true)]);
+    let complete = ListedBackups { complete: vec![backup()], ..ListedBackups::default() };
+    assert_eq!(list_backups(&lineage).await.unwrap(), complete);
     assert!(matches!(write_manifest(&lineage, &manifest).await, Err(ManifestError::Exists { .. })));
     assert_eq!(read_intent(&lineage, &backup()).await.unwrap(), intent);
     let read = read_manifest(&lineage, &backup()).await.unwrap();

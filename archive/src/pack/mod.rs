@@ -14,7 +14,6 @@ mod writer;
 pub use reader::PackReader;
 pub use writer::{FinishedPack, PackWriter};
 
-use crate::manifest::BackupId;
 use crate::seal::SealError;
 
 /// A pack that has reached this many bytes is full.
@@ -34,11 +33,6 @@ pub const fn buffer_bytes(extent_bytes: u32) -> usize {
         + (extent_bytes as usize >> 7)
         + PACK_FRAMES as usize * 8
         + 4096
-}
-
-/// Path of the pack `number` of a backup below the lineage.
-pub fn pack_path(backup: &BackupId, number: u32) -> String {
-    format!("packs/{backup}/{number:06}")
 }
 
 /// An extent could not be packed or taken out of a pack.

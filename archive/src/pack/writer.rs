@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{PACK_BYTES, PACK_FRAMES, PackError, pack_path};
+use super::{PACK_BYTES, PACK_FRAMES, PackError};
 use crate::keyring::Keyring;
 use crate::manifest::{BackupId, Extent, ExtentDigest};
+use crate::names;
 use crate::seal::{Codec, FrameWriter, LineageId, ObjectKind, ObjectName};
 
 /// A pack being filled.
@@ -37,7 +38,7 @@ impl PackWriter {
         codec: Codec,
         buffer: Vec<u8>,
     ) -> Result<PackWriter, PackError> {
-        let path = pack_path(backup, number);
+        let path = names::pack(backup, number);
         let name = ObjectName { kind: ObjectKind::Pack, lineage, path: &path };
         let frames = FrameWriter::begin(&keys, &name, codec, buffer)?;
         Ok(PackWriter { number, path, keys, frames })

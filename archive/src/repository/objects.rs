@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::keyring::Keyring;
-use crate::names::{LineageId, ShortDigest};
+use crate::names::LineageId;
 use crate::racing::{self, NameMode, Published};
 use crate::repository::lineage::LineageError;
 use crate::seal::{self, Codec, Digest, HeaderExtra, ObjectKind, ObjectName};
@@ -55,7 +55,7 @@ impl Objects {
 
     /// The name, below the lineage, of content with this digest.
     pub(crate) fn racing_name(&self, path: &str, digest: &Digest) -> String {
-        self.mode.name(path, short(digest))
+        self.mode.name(path, digest.short())
     }
 
     pub(crate) async fn create(
@@ -128,9 +128,4 @@ impl Objects {
     fn below<'a>(&self, path: &'a str) -> &'a str {
         path.strip_prefix(&self.prefix).unwrap_or(path)
     }
-}
-
-/// What a name carries of a digest.
-pub(crate) fn short(digest: &Digest) -> ShortDigest {
-    ShortDigest::from_bytes(*digest.as_bytes().first_chunk().unwrap_or(&[0; 16]))
 }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::{PreparedSegment, WalGetError, WalPutError};
 use crate::names;
 use crate::repository::lineage::{Lineage, from_json, to_json};
-use crate::repository::objects::short;
 use crate::seal::{self, Digest, HeaderExtra, ObjectKind};
 use crate::store::Created;
 
@@ -40,7 +39,7 @@ pub(super) async fn put_parts(
     let mut parts = Vec::new();
     for (number, plain) in (0..).zip(prepared.canonical.chunks(PART_BYTES)) {
         let digest = lineage.keys().digest(plain);
-        let path = names::wal_part(prepared.segment, number, short(&digest));
+        let path = names::wal_part(prepared.segment, number, digest.short());
         let object = lineage.object_name(ObjectKind::SegmentPart, &path);
         let sealed = seal::seal(lineage.keys(), &object, prepared.codec, plain, HeaderExtra::default())?;
         match lineage.create_sealed(&path, vec![sealed.into()]).await? {
@@ -83,7 +82,7 @@ pub(super) async fn get_parts(
     }
     let mut plain = Vec::with_capacity(length);
     for (number, part) in (0..).zip(&commit.parts) {
-        if part.path != names::wal_part(segment, number, short(&part.digest)) {
+        if part.path != names::wal_part(segment, number, part.digest.short()) {
             return Err(wrong("it names a part that is not its own"));
         }
         let bytes = match read_part(lineage, &part.path, &part.digest).await {

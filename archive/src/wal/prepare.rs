@@ -8,7 +8,6 @@ use highwater_pitr::wal::{SegmentHeader, read_segment_header};
 use super::{Content, MAX_WHOLE_SEGMENT_BYTES, WalPutError};
 use crate::names;
 use crate::repository::lineage::{Lineage, LineageRecord};
-use crate::repository::objects::short;
 use crate::seal::{self, Codec, HeaderExtra, MAX_FRAME_BYTES, ObjectKind};
 
 /// A segment that was checked, brought into its canonical form and, unless it is large, sealed.
@@ -49,7 +48,7 @@ impl PreparedSegment {
         let content = Content { digest: lineage.keys().digest(&canonical), valid_len: scan.valid_len };
         let index = Some(scan.index.encode()).filter(|index| index.len() <= MAX_FRAME_BYTES);
         let path = names::wal_object(&file);
-        let name = lineage.name_mode().name(&path, short(&content.digest));
+        let name = lineage.name_mode().name(&path, content.digest.short());
         let mut prepared =
             Self { file, segment, scan, canonical, content, codec, index, path, name, sealed: None };
         if !prepared.in_parts() && !prepared.is_refused() {

@@ -8,7 +8,6 @@ use super::{Content, PreparedSegment, WalGetError, WalPutError, get, parts};
 use crate::names;
 use crate::racing::Published;
 use crate::repository::lineage::Lineage;
-use crate::repository::objects::short;
 use crate::seal::Codec;
 use crate::store::Created;
 
@@ -142,7 +141,7 @@ async fn beside(
     if !ours_is_shorter && !theirs_is_shorter {
         return Err(conflict());
     }
-    let path = names::wal_variant(prepared.segment, short(&prepared.content.digest));
+    let path = names::wal_variant(prepared.segment, prepared.content.digest.short());
     let sealed = if prepared.in_parts() {
         parts::put_parts(lineage, prepared, &path).await?
     } else {

@@ -322,7 +322,7 @@ async fn without_conditional_creates_nothing_is_overwritten() {
     assert!(get(&ground.lineage, &WalFile::Segment(first.0)).await.is_err());
     let error = list_segments(&ground.lineage, timeline(1)).await.unwrap_err().to_string();
     for content in [&first.1, &second.1] {
-        assert!(error.contains(&ground.lineage.keys().digest(content).short()), "{error}");
+        assert!(error.contains(&ground.lineage.keys().digest(content).short().to_string()), "{error}");
     }
     let error = ground.put(&first).await.unwrap_err();
     assert!(
