@@ -89,6 +89,22 @@ pub fn checksums(cluster: &Cluster) {
     assert!(said.contains("Bad checksums:  0"), "pg_checksums: {said}");
 }
 
+impl Cluster {
+    /// Stops the server as [`Cluster::stop`] does, and fails the test unless PostgreSQL's own judges find nothing in it: what every
+    /// restored cluster must stand. One that is still in recovery is promoted first, since `pg_amcheck` needs its extension.
+    pub fn stop_proven(&self) {
+        if self.value("select pg_is_in_recovery()") == "t" {
+            self.promote();
+        }
+        let sums = self.value("show data_checksums") == "on";
+        amcheck(self);
+        self.stop();
+        if sums {
+            checksums(self);
+        }
+    }
+}
+
 /// What `pg_controldata` says of a data directory, by its label.
 pub fn controldata(postgres: &Postgres, data: &Path) -> BTreeMap<String, String> {
     let text = postgres.run("pg_controldata", ["--pgdata", data.to_str().unwrap()]);

@@ -38,5 +38,5 @@ fn five_thousand_relations_take_a_handful_of_objects() {
         ),
         "2500"
     );
-    copy.stop();
+    copy.stop_proven();
 }

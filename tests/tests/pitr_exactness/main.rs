@@ -12,7 +12,7 @@ mod workload;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use highwater_tests::{Cluster, Highwater, Postgres, Scratch, Seed, amcheck, for_each_major, scale};
+use highwater_tests::{Cluster, Highwater, Postgres, Scratch, Seed, for_each_major, scale};
 use oracle::{Oracle, ledger, parse_lsn, show_lsn, show_time};
 
 /// How many targets of each kind are restored on each major.
@@ -160,12 +160,7 @@ impl History {
             restored.promote();
             compare(&ledger(&restored), &target.expected, &said, &self.oracle);
             restored.execute("insert into ledger (whole) values (1)");
-            // Transactions that were prepared at the target and not ended yet came back prepared, with their locks.
-            for row in restored.rows("select gid from pg_prepared_xacts") {
-                restored.execute(&format!("rollback prepared '{}'", row[0].as_ref().unwrap()));
-            }
-            amcheck(&restored);
-            restored.stop();
+            stop_proven(&restored);
         }
         let data = restored.data().to_owned();
         drop(restored);
@@ -179,6 +174,18 @@ impl History {
         self.highwater.ok(&words);
         Cluster::open(self.cluster.postgres(), scratch, "restored", &data)
     }
+}
+
+/// Proves and stops a restored server. Transactions that were prepared at the target and not ended yet came back prepared, with
+/// their locks, which would be waited for.
+fn stop_proven(restored: &Cluster) {
+    if restored.value("select pg_is_in_recovery()") == "t" {
+        restored.promote();
+    }
+    for row in restored.rows("select gid from pg_prepared_xacts") {
+        restored.execute(&format!("rollback prepared '{}'", row[0].as_ref().unwrap()));
+    }
+    restored.stop_proven();
 }
 
 fn compare(found: &BTreeSet<u32>, expected: &BTreeSet<u32>, target: &str, oracle: &Oracle) {
@@ -229,7 +236,7 @@ impl History {
         restored.start();
         restored.wait_until_writable();
         compare(&ledger(&restored), &self.ledger, "--to latest", &self.oracle);
-        restored.stop();
+        stop_proven(&restored);
         std::fs::remove_dir_all(restored.data()).unwrap();
 
         let behind = self.oracle.ends.last().unwrap().micros + 1;

@@ -39,7 +39,7 @@ fn a_cluster_lives_in_s3() {
     let expected = Ground::rows(&ground.cluster);
     let copy = ground.restore(&scratch, "copy");
     assert_eq!(Ground::rows(&copy), expected);
-    copy.stop();
+    copy.stop_proven();
     let keys = server.objects().keys();
     assert!(keys.iter().all(|key| !key.contains("/probe/")), "the probe cleans up");
     assert!(keys.contains(&"some/prefix/highwater.json".to_owned()));
@@ -58,7 +58,7 @@ fn a_service_that_ignores_conditions_is_found_out_and_still_serves() {
     assert!(keys.iter().any(|key| key.starts_with("some/prefix/highwater.json.")), "{keys:?}");
     let copy = ground.restore(&scratch, "copy");
     assert_eq!(Ground::rows(&copy), expected);
-    copy.stop();
+    copy.stop_proven();
     mirror(&server, &scratch.dir("mirror"));
     rebuild(&scratch, &ground, &scratch.join("mirror"), &scratch.join("s3.key"), &expected);
 }

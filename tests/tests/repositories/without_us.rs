@@ -93,7 +93,7 @@ pub fn rebuild(scratch: &Scratch, ground: &Ground, repository: &Path, key: &Path
     copy.start();
     copy.wait_until_writable();
     assert_eq!(Ground::rows(&copy), expected);
-    copy.stop();
+    copy.stop_proven();
 }
 
 fn is_ours(path: &Path) -> bool {

@@ -51,7 +51,7 @@ fn a_wiped_host_of_debians_layout_comes_back() {
         for path in ["", "PG_VERSION", "global/pg_control", "postgresql.conf", "highwater/restore.secrets"] {
             assert_eq!(std::fs::metadata(kept.join(path)).unwrap().uid(), server_user().uid, "{path}");
         }
-        copy.stop();
+        copy.stop_proven();
 
         // Into the old place, with the configuration put back where it was.
         let back = ["--config-to", config.to_str().unwrap()];
@@ -63,7 +63,7 @@ fn a_wiped_host_of_debians_layout_comes_back() {
         copy.wait_until_writable();
         assert_eq!(rows(&copy), "1,2");
         assert_eq!(copy.value("show work_mem"), "9MB");
-        copy.stop();
+        copy.stop_proven();
 
         // Into other places, configuration too; and never over a file that is there.
         let (third, elsewhere) = (scratch.join("third"), scratch.join("etc"));
@@ -76,7 +76,7 @@ fn a_wiped_host_of_debians_layout_comes_back() {
         assert_eq!(copy.value("show data_directory"), third.to_str().unwrap());
         assert_eq!(copy.value("show hba_file"), elsewhere.join("pg_hba.conf").to_str().unwrap());
         assert_eq!(copy.value("show work_mem"), "9MB");
-        copy.stop();
+        copy.stop_proven();
         let fourth = scratch.join("fourth");
         restore(&ground, &scratch, &fourth, &to).failure(3, &["exists and would be replaced"]);
         assert!(!fourth.exists());

@@ -42,7 +42,7 @@ fn a_promoted_copy_leaves_the_live_archive_alone() {
         restored.wait_until_writable();
         assert_eq!(rows(&restored), "1,2");
         assert_eq!(restored.value("select timeline_id from pg_control_checkpoint()"), "3");
-        restored.stop();
+        restored.stop_proven();
 
         // Another way from timeline 1 does not take the number that is taken in the archive.
         let beside = ground.restore(&scratch, "beside", &["--timeline", "1", "--action", "promote"]);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use highwater_tests::{Cluster, Scratch, amcheck, checksums, for_each_major, newest, server_user};
+use highwater_tests::{Cluster, Scratch, for_each_major, newest, server_user};
 
 use crate::ground::{Ground, rows};
 
@@ -60,9 +60,7 @@ fn tablespaces_and_pg_wal_go_where_they_are_sent() {
         );
         let places: Vec<&str> = places.iter().map(|row| row[0].as_deref().unwrap()).collect();
         assert_eq!(places, [new_first.to_str().unwrap(), new_second.to_str().unwrap()]);
-        amcheck(&restored);
-        restored.stop();
-        checksums(&restored);
+        restored.stop_proven();
         assert_eq!(rows(&ground.cluster), "1,2,3");
         for path in [restored.data(), &new_first, &wal] {
             let metadata = std::fs::metadata(path).unwrap();
@@ -89,4 +87,5 @@ fn segments_of_64_mib_are_replayed() {
     restored.wait_until_writable();
     assert_eq!(rows(&restored), "1,2,3");
     assert_eq!(restored.value("select count(*) from big"), "300000");
+    restored.stop_proven();
 }

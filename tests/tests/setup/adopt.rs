@@ -81,7 +81,7 @@ fn beside_a_living_primary_a_copy_opens_its_own_lineage() {
         assert_eq!(both[1]["parent"], production.as_str());
         assert_eq!(both[1]["reason"], "adopt");
         assert_eq!(both[1]["backups"].as_array().unwrap().len(), 1);
-        copy.stop();
+        copy.stop_proven();
 
         // The primary goes on, and its own promotion to the same timeline number archives its history.
         archive_one(&cluster);
@@ -136,11 +136,12 @@ fn after_the_loss_of_the_primary_a_copy_continues() {
         assert_eq!(timelines, [1, 2]);
         // Run again, it finds itself.
         assert_eq!(copys.json(&["adopt"])["lineage"], adopted["lineage"]);
-        copy.stop();
+        copy.stop_proven();
     });
 }
 
-/// Two copies of one cluster cannot both continue it.
+/// I1: two copies of one cluster cannot both continue it. On one timeline number both go on, each in its own lineage, and each comes
+/// back with its own rows.
 #[test]
 fn the_second_copy_finds_the_first() {
     let scratch = Scratch::new();
@@ -170,8 +171,35 @@ fn the_second_copy_finds_the_first() {
     assert!(!secrets.exists());
     let settings = std::fs::read_to_string(second.data().join("postgresql.auto.conf")).unwrap();
     assert!(!settings.contains("archive-get"), "{settings}");
-    first.stop();
-    second.stop();
+
+    archive_again(&second, &seconds);
+    second.execute("create table second as select generate_series(1, 2000) as x");
+    seconds.ok(&["backup", "--fast-checkpoint"]);
+    for (copy, table) in [(&first, "first"), (&second, "second")] {
+        copy.execute(&format!("insert into {table} values (0)"));
+        archive_one(copy);
+    }
+    let both = lineages(&highwater);
+    let sides = [(&both[0], "first", 1001), (&both[1], "second", 2001)];
+    assert_eq!(both[0]["system_identifier"], both[1]["system_identifier"]);
+    assert!(sides.iter().all(|(lineage, ..)| last_timeline(lineage) == 2), "{both:#?}");
+    let shown = scratch.join("which").display().to_string();
+    highwater.fails(&["restore", "--target-dir", &shown], 2, &["several lineages", "--lineage ID"]);
+    for (lineage, table, rows) in sides {
+        let id = lineage["lineage"].as_str().unwrap();
+        let (copy, _) =
+            restored(newest(), &scratch, &highwater, &format!("{table}-again"), &["--lineage", id]);
+        assert_eq!(copy.value(&format!("select count(*) from {table}")), rows.to_string());
+        let tables = copy.value("select count(*) from pg_class where relname in ('first', 'second')");
+        assert_eq!(tables, "1");
+        copy.stop_proven();
+    }
+    first.stop_proven();
+    second.stop_proven();
+}
+
+fn last_timeline(lineage: &serde_json::Value) -> u64 {
+    lineage["timelines"].as_array().unwrap().last().unwrap()["timeline"].as_u64().unwrap()
 }
 
 /// An adopt that was cut off after its claim is finished by the next: it finds itself in the claim.
@@ -201,7 +229,7 @@ fn an_adopt_that_was_cut_off_is_finished_by_the_next() {
     assert!(objects(&scratch, "primary").contains(&claim));
     copys.ok(&["adopt"]);
     assert!(objects(&scratch, "second").contains(&claim));
-    copy.stop();
+    copy.stop_proven();
 }
 
 /// A copy that has not been promoted has no WAL of its own yet.
