@@ -22,6 +22,16 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether whoever runs the tests may mount in a namespace of their own. A container may forbid it even to root.
+pub fn may_mount() -> bool {
+    let mut unshare = Command::new("unshare");
+    if !is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]);
+    unshare.output().is_ok_and(|output| output.status.success())
+}
+
 /// The user that servers and Highwater run as.
 pub fn server_user() -> &'static User {
     static USER: OnceLock<User> = OnceLock::new();

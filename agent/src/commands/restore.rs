@@ -116,7 +116,8 @@ async fn start(
         run_as: preflight.owner.clone(),
         settings,
         log_file: log_file(&request.target_dir),
-        user: None,
+        // Whoever ran initdb is the superuser by name, and the files may be another user's now.
+        roles: vec![preflight.manifest.owner.user.clone(), "postgres".to_owned()],
     };
     let goal = match request.action() {
         _ if request.standby => Goal::Readable,

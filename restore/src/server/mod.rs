@@ -128,8 +128,8 @@ pub struct ServerOptions {
     pub settings: Vec<(String, String)>,
     /// Where its first output goes, appended; the directory must exist.
     pub log_file: PathBuf,
-    /// The role to connect as; the default is libpq's, the operating system's user.
-    pub user: Option<String>,
+    /// Roles to connect as, in turn, where the server knows none that is called like the operating system's user.
+    pub roles: Vec<String>,
 }
 
 /// What a server is doing.

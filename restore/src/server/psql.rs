@@ -30,18 +30,40 @@ fn address(options: &ServerOptions) -> Option<Address> {
     Some(Address { port, host: PathBuf::from(if host == "*" { "localhost" } else { host }) })
 }
 
-/// Runs one command. The outer error is one of running psql; the inner one is what psql printed.
+/// Runs one command as the first role that may log in. The outer error is one of running psql; the inner one is what psql
+/// printed, of the first role where none may.
 fn run(
     options: &ServerOptions,
     address: &Address,
     database: &str,
     sql: &str,
 ) -> Result<Result<String, String>, ServerError> {
+    let answer = run_as(options, address, None, database, sql)?;
+    if !answer.as_ref().is_err_and(|message| is_login_refusal(message)) {
+        return Ok(answer);
+    }
+    for role in &options.roles {
+        let other = run_as(options, address, Some(role), database, sql)?;
+        if !other.as_ref().is_err_and(|message| is_login_refusal(message)) {
+            return Ok(other);
+        }
+    }
+    Ok(answer)
+}
+
+/// Runs one command as this role; the default is libpq's, the operating system's user.
+fn run_as(
+    options: &ServerOptions,
+    address: &Address,
+    role: Option<&str>,
+    database: &str,
+    sql: &str,
+) -> Result<Result<String, String>, ServerError> {
     let mut command = options.installation.command("psql", options.run_as.as_ref());
     command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]);
     command.arg("-h").arg(&address.host).arg("-p").arg(address.port.to_string());
-    if let Some(user) = &options.user {
-        command.arg("-U").arg(user);
+    if let Some(role) = role {
+        command.arg("-U").arg(role);
     }
     // A service file or a password of ours has no business with this server.
     for name in
@@ -100,6 +122,7 @@ fn is_login_refusal(message: &str) -> bool {
     ]
     .iter()
     .any(|part| message.contains(part))
+        && !message.starts_with("ERROR: ")
         && !message.contains("the database system is")
         && !message.contains("No such file or directory")
 }
@@ -123,6 +146,7 @@ mod tests {
         assert!(!is_login_refusal("psql: error: FATAL:  the database system is starting up"));
         assert!(!is_login_refusal("connection to server on socket failed: No such file or directory"));
         assert!(is_login_refusal("FATAL:  role \"root\" does not exist"));
+        assert!(!is_login_refusal("ERROR:  relation \"orders\" does not exist"));
         assert!(is_login_refusal("FATAL:  Peer authentication failed for user \"postgres\""));
     }
 }
