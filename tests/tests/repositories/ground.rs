@@ -45,14 +45,16 @@ impl Ground {
         cluster.value("select count(*) || ' ' || sum(n) || ' ' || sum(hashtext(word)) from rows")
     }
 
+    /// The argument that puts the tablespace beside a copy of this name.
+    pub fn tablespace_map(scratch: &Scratch, name: &str) -> String {
+        let (old, new) = (scratch.join("space"), scratch.join(format!("{name}.space")));
+        format!("{}={}", old.display(), new.display())
+    }
+
     /// Restores with Highwater and starts what came back.
     pub fn restore(&self, scratch: &Scratch, name: &str) -> Cluster {
         let target = scratch.join(name);
-        let map = format!(
-            "{}={}",
-            scratch.join("space").display(),
-            scratch.join(format!("{name}.space")).display()
-        );
+        let map = Self::tablespace_map(scratch, name);
         self.highwater.ok(&["restore", "--target-dir", &target.to_string_lossy(), "--tablespace-map", &map]);
         let copy = Cluster::open(self.cluster.postgres(), scratch, name, &target);
         copy.start();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
-use highwater_tests::{Highwater, Scratch, newest};
+use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest};
 
 use crate::ground::Ground;
 use crate::without_us::rebuild;
@@ -31,13 +31,31 @@ fn mirror(server: &S3Server, directory: &Path) {
     }
 }
 
+/// Restores and starts a copy as on a blank host: by flags and the service's own environment alone, without a configuration file.
+fn restore_by_flags(scratch: &Scratch, server: &S3Server, ground: &Ground, name: &str) -> Cluster {
+    let target = scratch.join(name);
+    let url = format!("s3://{BUCKET}/some/prefix");
+    let key = scratch.join("s3.key");
+    let map = Ground::tablespace_map(scratch, name);
+    let endpoint = server.endpoint();
+    let mut command = ground.highwater.bare(&["restore", "--repository", &url, "--endpoint", &endpoint]);
+    command.args(["--region", "us-east-1", "--key-file"]).arg(key).arg("--target-dir").arg(&target);
+    command.args(["--tablespace-map", &map]);
+    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID).env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY);
+    Finished::of(&mut command).success();
+    let copy = Cluster::open(ground.cluster.postgres(), scratch, name, &target);
+    copy.start();
+    copy.wait_until_writable();
+    copy
+}
+
 /// S3 as a repository: everything comes back from it, and a mirror of it is read without us.
 #[test]
 fn a_cluster_lives_in_s3() {
     let (scratch, server) = (Scratch::new(), S3Server::start());
     let ground = Ground::new(newest(), &scratch, |highwater| configure(&scratch, &server, highwater));
     let expected = Ground::rows(&ground.cluster);
-    let copy = ground.restore(&scratch, "copy");
+    let copy = restore_by_flags(&scratch, &server, &ground, "copy");
     assert_eq!(Ground::rows(&copy), expected);
     copy.stop_proven();
     let keys = server.objects().keys();
