@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::binary::highwater_binary;
 use crate::cluster::Cluster;
@@ -90,7 +93,7 @@ impl Highwater {
                 command.env_remove(name);
             }
         }
-        command.args(arguments).stdin(std::process::Stdio::null());
+        command.args(arguments).stdin(Stdio::null());
         command
     }
 
@@ -126,6 +129,34 @@ impl Finished {
             code: status.code(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            command: format!("{command:?}"),
+        }
+    }
+
+    /// Runs a command to its end whose standard error is a terminal of 100 columns, as a person's is.
+    pub fn on_a_terminal(command: &mut Command) -> Self {
+        use std::io::Read as _;
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).and_then(|()| unlockpt(&ours)).unwrap();
+        let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+        let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&ours, size).unwrap();
+        let theirs = std::fs::File::options().write(true).open(name).unwrap();
+        command.env("TERM", "xterm").stderr(theirs).stdout(Stdio::piped());
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        // Our copy of their end goes, so that the last writer's end is the end of what there is to read.
+        command.stderr(Stdio::null());
+        let seen = std::thread::spawn(move || {
+            let (mut ours, mut seen) = (std::fs::File::from(ours), Vec::new());
+            // When nobody is left at the other end, Linux answers EIO.
+            let _ = ours.read_to_end(&mut seen);
+            String::from_utf8_lossy(&seen).into_owned()
+        });
+        let output = child.wait_with_output().unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: seen.join().unwrap(),
             command: format!("{command:?}"),
         }
     }

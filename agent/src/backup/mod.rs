@@ -167,6 +167,8 @@ impl<'a> Ready<'a> {
     ) -> anyhow::Result<Ready<'a>> {
         let data_dir = config.data_dir()?.to_path_buf();
         let settings = session.settings().await?;
+        // Else it would show as WAL that never comes, after minutes.
+        destination.lineage.repository().require_writer()?;
         destination.lineage.require_open().await?;
         checks::server(&settings, session, destination.lineage)?;
         let control = control::read(&data_dir)?;

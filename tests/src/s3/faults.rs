@@ -4,7 +4,7 @@
 //! - The n-th request of a kind fails *before* it has any effect: an overloaded or forbidden service.
 //! - The n-th request of a kind fails *after* its effect: the reply is lost, the object is there.
 //! - A failure is an HTTP status with S3's error code, or the connection is cut without a word.
-//! - Every request takes longer.
+//! - Every request takes longer, or a single one does.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -99,6 +99,7 @@ impl Fault {
 pub struct Faults {
     ignore_conditions: AtomicBool,
     latency_ms: AtomicU64,
+    late: Mutex<Option<(String, Duration)>>,
     rules: Mutex<Vec<Fault>>,
     requests: Mutex<Vec<Request>>,
 }
@@ -116,6 +117,11 @@ impl Faults {
     /// Lets each request wait this long before anything else happens.
     pub fn set_latency(&self, latency: Duration) {
         self.latency_ms.store(u64::try_from(latency.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Lets the next request whose key contains this wait so long.
+    pub fn delay_next(&self, key_contains: &str, delay: Duration) {
+        *locked(&self.late) = Some((key_contains.to_owned(), delay));
     }
 
     /// Adds a rule; the first that matches a request decides.
@@ -158,6 +164,10 @@ impl Faults {
         let latency_ms = self.latency_ms.load(Ordering::SeqCst);
         if latency_ms > 0 {
             tokio::time::sleep(Duration::from_millis(latency_ms)).await;
+        }
+        let late = locked(&self.late).take_if(|(part, _)| key.contains(&**part));
+        if let Some((_, delay)) = late {
+            tokio::time::sleep(delay).await;
         }
         match self.matching(operation, key) {
             Some((When::BeforeEffect, response)) => Err(response.into_error()),

@@ -51,15 +51,17 @@ impl Ground {
         format!("{}={}", old.display(), new.display())
     }
 
-    /// Restores with Highwater and starts what came back.
-    pub fn restore(&self, scratch: &Scratch, name: &str) -> Cluster {
+    /// Restores with Highwater and starts what came back; gives what was said on standard error too.
+    pub fn restore(&self, scratch: &Scratch, name: &str) -> (Cluster, String) {
         let target = scratch.join(name);
         let map = Self::tablespace_map(scratch, name);
-        self.highwater.ok(&["restore", "--target-dir", &target.to_string_lossy(), "--tablespace-map", &map]);
+        let arguments = ["restore", "--target-dir", &target.to_string_lossy(), "--tablespace-map", &map];
+        let done = self.highwater.run(&arguments);
+        assert_eq!(done.code, Some(0), "{done}");
         let copy = Cluster::open(self.cluster.postgres(), scratch, name, &target);
         copy.start();
         copy.wait_until_writable();
-        copy
+        (copy, done.stderr)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A repository in object storage: archived into, backed up into, and restored from, through the binary.
 
 use std::path::Path;
+use std::time::Duration;
 
 use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
 use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest};
@@ -32,6 +33,7 @@ fn mirror(server: &S3Server, directory: &Path) {
 }
 
 /// Restores and starts a copy as on a blank host: by flags and the service's own environment alone, without a configuration file.
+/// Whoever sits at a terminal sees a bar, which is gone in the end.
 fn restore_by_flags(scratch: &Scratch, server: &S3Server, ground: &Ground, name: &str) -> Cluster {
     let target = scratch.join(name);
     let url = format!("s3://{BUCKET}/some/prefix");
@@ -42,7 +44,12 @@ fn restore_by_flags(scratch: &Scratch, server: &S3Server, ground: &Ground, name:
     command.args(["--region", "us-east-1", "--key-file"]).arg(key).arg("--target-dir").arg(&target);
     command.args(["--tablespace-map", &map]);
     command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID).env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY);
-    Finished::of(&mut command).success();
+    let done = Finished::on_a_terminal(&mut command);
+    assert_eq!(done.code, Some(0), "{done}");
+    let bar = done.stderr.find("restoring [").unwrap_or_else(|| panic!("no bar: {done}"));
+    assert!(done.stderr[bar..].contains("MiB/"), "{done}");
+    let cleared = done.stderr.trim_end().ends_with("\u{1b}[2K") || done.stderr.ends_with("\r\u{1b}[2K");
+    assert!(cleared, "the bar stays: {done}");
     let copy = Cluster::open(ground.cluster.postgres(), scratch, name, &target);
     copy.start();
     copy.wait_until_writable();
@@ -58,6 +65,14 @@ fn a_cluster_lives_in_s3() {
     let copy = restore_by_flags(&scratch, &server, &ground, "copy");
     assert_eq!(Ground::rows(&copy), expected);
     copy.stop_proven();
+    // Once the service begins to ignore conditions, plain names are no longer safe, and `check` says so.
+    server.faults().ignore_conditions(true);
+    let found = ground.highwater.run(&["check"]);
+    assert_eq!(found.code, Some(4), "{found}");
+    for words in ["ignores conditional creates, and this repository relies on them", "make a new repository"] {
+        assert!(found.stdout.contains(words), "{words} is not in: {found}");
+    }
+    server.faults().ignore_conditions(false);
     let keys = server.objects().keys();
     assert!(keys.iter().all(|key| !key.contains("/probe/")), "the probe cleans up");
     assert!(keys.contains(&"some/prefix/highwater.json".to_owned()));
@@ -74,7 +89,14 @@ fn a_service_that_ignores_conditions_is_found_out_and_still_serves() {
     let expected = Ground::rows(&ground.cluster);
     let keys = server.objects().keys();
     assert!(keys.iter().any(|key| key.starts_with("some/prefix/highwater.json.")), "{keys:?}");
-    let copy = ground.restore(&scratch, "copy");
+    let checked = ground.highwater.ok(&["check"]);
+    assert!(checked.contains("ignores conditional creates; names carry the content"), "{checked}");
+    // Where nobody looks at a terminal, a slow transfer says a line every ten seconds.
+    server.faults().delay_next("/packs/", Duration::from_millis(10_500));
+    let (copy, said) = ground.restore(&scratch, "copy");
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("restoring: ")).collect();
+    assert!(matches!(lines.as_slice(), [line, ..] if line.contains(" MiB of ")), "{said}");
+    assert!(!said.contains('\r') && !said.contains('\u{1b}'), "{said}");
     assert_eq!(Ground::rows(&copy), expected);
     copy.stop_proven();
     mirror(&server, &scratch.dir("mirror"));

@@ -17,3 +17,4 @@ mod ground;
 mod init;
 mod push;
 mod push_conflicts;
+mod versions;
