@@ -5,16 +5,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
-use crate::postgres::{Postgres, installed};
+use crate::postgres::{Postgres, installed, newest, oldest};
+use crate::seed::{Scale, scale};
 
 /// Runs a test on every major of this machine, oldest first, and says on which one it failed.
 pub fn for_each_major(test: impl Fn(&'static Postgres)) {
     for postgres in installed() {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(postgres))) {
-            eprintln!("failed on PostgreSQL {} in {}", postgres.major, postgres.bin.display());
-            resume_unwind(panic);
-        }
+        run(postgres, &test);
         mark(postgres.major);
+    }
+}
+
+/// The same for a test that costs much and hardly depends on the major: in CI the oldest and the newest, by `./dev soak` all.
+pub fn for_ends_of_majors(test: impl Fn(&'static Postgres)) {
+    let ends = [oldest().major, newest().major];
+    for postgres in installed() {
+        if scale() == Scale::Soak || ends.contains(&postgres.major) {
+            run(postgres, &test);
+        }
+    }
+}
+
+fn run(postgres: &'static Postgres, test: &impl Fn(&'static Postgres)) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(postgres))) {
+        eprintln!("failed on PostgreSQL {} in {}", postgres.major, postgres.bin.display());
+        resume_unwind(panic);
     }
 }
 

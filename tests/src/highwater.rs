@@ -124,12 +124,17 @@ impl Finished {
     /// Runs a command to its end.
     pub fn of(command: &mut Command) -> Self {
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self::from_output(format!("{command:?}"), output)
+    }
+
+    /// A command that was started otherwise and has ended.
+    pub fn from_output(command: String, output: Output) -> Self {
         let Output { status, stdout, stderr } = output;
         Self {
             code: status.code(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
-            command: format!("{command:?}"),
+            command,
         }
     }
 
@@ -153,12 +158,8 @@ impl Finished {
             String::from_utf8_lossy(&seen).into_owned()
         });
         let output = child.wait_with_output().unwrap();
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: seen.join().unwrap(),
-            command: format!("{command:?}"),
-        }
+        let stderr = seen.join().unwrap();
+        Self { stderr, ..Self::from_output(format!("{command:?}"), output) }
     }
 
     /// Standard output of a command that must have succeeded.

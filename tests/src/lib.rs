@@ -28,7 +28,7 @@ mod user;
 
 pub use binary::highwater_binary;
 pub use cluster::{Cluster, ClusterBuilder};
-pub use exercised::{exercised, for_each_major};
+pub use exercised::{exercised, for_each_major, for_ends_of_majors};
 pub use highwater::{Finished, Highwater};
 pub use load::Load;
 pub use postgres::{MAJORS, Postgres, installed, newest, oldest};

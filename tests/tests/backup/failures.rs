@@ -1,36 +1,8 @@
 //! What is left when a backup does not come to its end: nothing that looks like one.
 
-use std::time::{Duration, Instant};
-
 use highwater_tests::{Cluster, Highwater, Scratch, for_each_major, newest};
 
-use crate::ground::Ground;
-
-/// A backup that is running.
-struct Running(std::process::Child);
-
-impl Running {
-    fn start(highwater: &Highwater, arguments: &[&str]) -> Running {
-        let mut command = highwater.command(arguments);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        Running(command.spawn().unwrap())
-    }
-
-    /// Waits until `done`; the backup must not end before.
-    fn wait_for(&mut self, what: &str, mut done: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !done() {
-            assert!(self.0.try_wait().unwrap().is_none(), "the backup ended before {what}");
-            assert!(Instant::now() < deadline, "not {what} within a minute");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn end(self) -> (Option<i32>, String) {
-        let output = self.0.wait_with_output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-}
+use crate::ground::{Ground, Running};
 
 /// The manifest is the last write. All packs may be there: without it there is no backup, and the next one is not disturbed.
 #[test]
@@ -52,8 +24,7 @@ fn a_killed_backup_is_no_backup() {
                 cluster.value("select count(*) from pg_stat_archiver where last_failed_wal is not null");
             !ground.objects("/packs/").is_empty() && stopped == "1"
         });
-        running.0.kill().unwrap();
-        running.end();
+        running.kill();
         assert!(ground.objects("/manifest").is_empty());
         let packs = ground.objects("/packs/");
         // As it would be killed in the middle of a write, two hours ago.
@@ -86,11 +57,7 @@ fn a_backup_whose_session_is_lost_fails() {
     let ours = "from pg_stat_activity where query like '%pg_backup_start%' and state = 'active' and pid <> pg_backend_pid()";
     running.wait_for("it asks for a checkpoint", || cluster.value(&format!("select count(*) {ours}")) == "1");
     cluster.execute(&format!("select pg_terminate_backend(pid) {ours}"));
-    let (code, said) = running.end();
-    assert_eq!(code, Some(1), "{said}");
-    for words in ["was not completed", "terminating connection", "hint: ", "no manifest"] {
-        assert!(said.contains(words), "{words} is not in: {said}");
-    }
+    running.end().failure(1, &["was not completed", "terminating connection", "hint: ", "no manifest"]);
     assert!(ground.objects("/manifest").is_empty());
 }
 

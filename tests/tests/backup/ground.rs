@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
-use highwater_tests::{Cluster, ClusterBuilder, Highwater, Scratch};
+use highwater_tests::{Cluster, ClusterBuilder, Finished, Highwater, Scratch};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A cluster that is initialised and archives, and the configuration it archives with.
 pub struct Ground {
@@ -51,6 +54,54 @@ impl Ground {
             ["restore", "--target-dir", target_text].iter().chain(arguments).copied().collect();
         self.highwater.ok(&arguments);
         target
+    }
+}
+
+/// A backup that is running.
+pub struct Running {
+    child: Child,
+    command: String,
+}
+
+impl Running {
+    pub fn start(highwater: &Highwater, arguments: &[&str]) -> Running {
+        let mut command = highwater.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { child: command.spawn().unwrap(), command: format!("{command:?}") }
+    }
+
+    /// Waits until `done`; the backup must not end before.
+    pub fn wait_for(&mut self, what: &str, mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !done() {
+            assert!(self.child.try_wait().unwrap().is_none(), "the backup ended before {what}");
+            assert!(Instant::now() < deadline, "not {what} within a minute");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Stops every thread of the backup as soon as it has opened this file, for as long as `meanwhile` takes.
+    pub fn pause_at(&mut self, file: &Path, meanwhile: impl FnOnce()) {
+        let descriptors = PathBuf::from(format!("/proc/{}/fd", self.child.id()));
+        self.wait_for("it reads the file", || {
+            let open = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
+            open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|path| path == file)
+        });
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::STOP).unwrap();
+        meanwhile();
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+
+    /// Ends it as the loss of the host would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn end(self) -> Finished {
+        Finished::from_output(self.command, self.child.wait_with_output().unwrap())
     }
 }
 

@@ -9,9 +9,11 @@
     reason = "this is test code: a broken expectation ends the test where it is seen"
 )]
 
+mod changes;
 mod damage;
 mod failures;
 mod ground;
+mod large;
 mod refusals;
 mod shapes;
 mod whole;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use highwater_tests::{Cluster, Load, Scratch, for_each_major, newest};
+use highwater_tests::{Cluster, Scratch, for_each_major};
 
 use crate::ground::{Ground, assert_same_files, files};
 
@@ -61,94 +61,6 @@ fn a_server_at_rest_comes_back_byte_for_byte() {
             assert_eq!(copy.value("select count(*) from forgotten"), "0");
             copy.stop_proven();
         }
-    });
-}
-
-/// A relation that does not fit one file: extents, slices read side by side, and block numbers that count over files.
-#[test]
-fn a_relation_above_one_gigabyte_comes_back() {
-    let postgres = newest();
-    let scratch = Scratch::new();
-    let ground = Ground::prepare(&scratch, Cluster::builder(postgres, &scratch, "main"));
-    let cluster = &ground.cluster;
-    // Filled without WAL; then the server archives like any other.
-    for (name, value) in
-        [("wal_level", "minimal"), ("archive_mode", "off"), ("max_wal_senders", "0"), ("fsync", "off")]
-    {
-        cluster.option(name, value);
-    }
-    cluster.start();
-    cluster.execute(
-        "create table large (id int, v text); alter table large alter v set storage plain; \
-         begin; truncate large; insert into large select g, repeat(md5(g::text), 240) from generate_series(1, 136000) g; commit; \
-         checkpoint",
-    );
-    let path = cluster.value("select pg_relation_filepath('large')");
-    cluster.stop();
-    for (name, value) in
-        [("wal_level", "replica"), ("archive_mode", "on"), ("max_wal_senders", "10"), ("fsync", "on")]
-    {
-        cluster.option(name, value);
-    }
-    cluster.start();
-    let first = cluster.data().join(&path);
-    assert_eq!(first.metadata().unwrap().len(), 1 << 30);
-
-    let made = ground.backup(&["--jobs", "3"]);
-    assert_eq!(made["page_failure_count"], 0);
-    assert!(made["counts"]["pages_verified"].as_u64().unwrap() > 136_000);
-    let packs = ground.objects("/packs/");
-    assert!(packs.values().all(|size| *size < 32 << 20), "{packs:?}");
-    assert!(packs.values().filter(|size| **size < 24 << 20).count() <= 3, "{packs:?}");
-
-    let restored = ground.restore(&scratch, "restored", &["--to-consistent"]);
-    for name in [path.clone(), format!("{path}.1")] {
-        let same = std::fs::read(cluster.data().join(&name)).unwrap()
-            == std::fs::read(restored.join(&name)).unwrap();
-        assert!(same, "{name} differs");
-    }
-}
-
-/// Files that come, go, grow and shrink while they are copied: what is restored is what was committed.
-#[test]
-fn a_server_at_work_comes_back_whole() {
-    for_each_major(|postgres| {
-        let scratch = Scratch::new();
-        let ground = Ground::start(&scratch, Cluster::builder(postgres, &scratch, "main"));
-        let cluster = &ground.cluster;
-        cluster.execute(
-            "create table ledger (session int, turn int, filler text); \
-             create table filler as select g, md5(g::text) m from generate_series(1, 400000) g",
-        );
-        let load = Load::start(cluster, 6, |session, turn, sql| {
-            sql.execute(&format!(
-                "insert into ledger select {session}, {turn}, repeat('x', 3000) from generate_series(1, 20); \
-                 create table come_{session}_{turn} as select generate_series(1, 500) x; \
-                 create index on come_{session}_{turn} (x); truncate come_{session}_{turn}"
-            ));
-            if turn > 2 {
-                sql.execute(&format!("drop table come_{session}_{}", turn - 2));
-            }
-        });
-        load.wait_for(30);
-        let made = ground.backup(&["--jobs", "1"]);
-        load.wait_for(10);
-        load.stop();
-        assert_eq!(made["page_failure_count"], 0);
-        let rows = cluster.rows("select session, count(*) from ledger group by 1 order by 1");
-        let tables =
-            cluster.value("select count(*) from pg_class where relname like 'come_%' and relkind = 'r'");
-        cluster.execute("select pg_logical_emit_message(true, 'test', 'the last commit')");
-        cluster.wait_until_archived(&cluster.switch_wal());
-
-        let restored = ground.restore(&scratch, "restored", &["--to", "latest"]);
-        let copy = Cluster::open(postgres, &scratch, "copy", &restored);
-        copy.start();
-        copy.wait_until_writable();
-        assert_eq!(copy.rows("select session, count(*) from ledger group by 1 order by 1"), rows);
-        let same = copy.value("select count(*) from pg_class where relname like 'come_%' and relkind = 'r'");
-        assert_eq!(same, tables);
-        copy.stop_proven();
     });
 }
 

@@ -69,7 +69,8 @@ fn a_cluster_lives_in_s3() {
     server.faults().ignore_conditions(true);
     let found = ground.highwater.run(&["check"]);
     assert_eq!(found.code, Some(4), "{found}");
-    for words in ["ignores conditional creates, and this repository relies on them", "make a new repository"] {
+    for words in ["ignores conditional creates, and this repository relies on them", "make a new repository"]
+    {
         assert!(found.stdout.contains(words), "{words} is not in: {found}");
     }
     server.faults().ignore_conditions(false);

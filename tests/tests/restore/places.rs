@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use highwater_tests::{Cluster, Scratch, for_each_major, newest, server_user};
+use highwater_tests::{Cluster, Scratch, for_each_major, server_user};
 
 use crate::ground::{Ground, rows};
 
@@ -68,24 +68,4 @@ fn tablespaces_and_pg_wal_go_where_they_are_sent() {
             assert_eq!(metadata.permissions().mode() & 0o077, 0, "{}", path.display());
         }
     });
-}
-
-/// Segments of every size, here the largest that is stored in parts.
-#[test]
-fn segments_of_64_mib_are_replayed() {
-    let scratch = Scratch::new();
-    let builder = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(64);
-    let ground = Ground::with_backup(&scratch, builder);
-    ground.insert(2);
-    ground.archive();
-    ground.cluster.execute("create table big as select generate_series(1, 300000) n");
-    ground.insert(3);
-    let segment = ground.archive();
-    assert!(!ground.objects(&format!("{segment}.part.0000")).is_empty());
-    let restored = ground.restore(&scratch, "copy", &[]);
-    restored.start();
-    restored.wait_until_writable();
-    assert_eq!(rows(&restored), "1,2,3");
-    assert_eq!(restored.value("select count(*) from big"), "300000");
-    restored.stop_proven();
 }
