@@ -88,6 +88,7 @@ fn empty_index(header: &SegmentHeader, segment: SegmentName) -> SegmentIndex {
         transactions: Vec::new(),
         restore_points: Vec::new(),
         checkpoints: Vec::new(),
+        tablespaces: Vec::new(),
     }
 }
 
@@ -100,6 +101,7 @@ fn note(index: &mut SegmentIndex, record: &Record<'_>, scratch: &mut Vec<u8>) {
             Ok(Some(Event::Transaction(end))) => index.transactions.push(end),
             Ok(Some(Event::RestorePoint(point))) => index.restore_points.push(point),
             Ok(Some(Event::Checkpoint(checkpoint))) => index.checkpoints.push(checkpoint),
+            Ok(Some(Event::Tablespace(tablespace))) => index.tablespaces.push(tablespace),
             Ok(None) => {}
             Err(_) => index.undecoded = index.undecoded.or(Some(record.lsn)),
         }
@@ -139,7 +141,7 @@ fn carry(index: &mut SegmentIndex, reader: &RecordReader<'_>) {
 }
 
 fn unfinished(crossing: &Crossing, reader: &RecordReader<'_>) -> Unfinished {
-    // Of a record that says nothing of a moment the CRC is enough, with the header it is compared to.
+    // Of a record that belongs in no list the CRC is enough, with the header it is compared to.
     let keep = match crossing.header {
         Some(header) if !event::is_event(&header) => HEADER as u32,
         _ => kept(crossing.here),

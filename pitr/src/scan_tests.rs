@@ -82,16 +82,24 @@ fn a_valid_record_that_cannot_be_taken_apart_does_not_break_the_chain() {
         vec![254, 255, 255, 255, 255, 0],
         main_data(&[0; 8]),
     ] {
-        let mut writer = Writer::new(PgMajor::V17, 1, 8192);
-        writer.filler(64);
-        let (lsn, _) = writer.record(1, 0x30, 0, &body);
-        writer.filler(64);
-        writer.switch();
-        let scan = scan(&writer, 0);
-        assert_eq!(scan.end, ChainEnd::Switch);
-        assert_eq!(scan.index.undecoded, Some(lsn));
-        assert!(crate::index::Chain::new().push(&scan.index).is_err());
+        undecodable(1, 0x30, &body);
     }
+    // Tablespaces without a whole oid, or whose path has no end.
+    for body in [main_data(&[1, 2, 3]), main_data(b"\x01\x02\x03\x04/srv"), main_data(&[1; 4 + 1025])] {
+        undecodable(5, 0x00, &body);
+    }
+}
+
+fn undecodable(rmid: u8, info: u8, body: &[u8]) {
+    let mut writer = Writer::new(PgMajor::V17, 1, 8192);
+    writer.filler(64);
+    let (lsn, _) = writer.record(rmid, info, 0, body);
+    writer.filler(64);
+    writer.switch();
+    let scan = scan(&writer, 0);
+    assert_eq!(scan.end, ChainEnd::Switch);
+    assert_eq!(scan.index.undecoded, Some(lsn));
+    assert!(crate::index::Chain::new().push(&scan.index).is_err());
 }
 
 #[test]

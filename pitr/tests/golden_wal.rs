@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use highwater_pitr::index::{Chain, SegmentIndex, TransactionEnd, TransactionKind};
+use highwater_pitr::index::{Chain, SegmentIndex, TablespaceChange, TransactionEnd, TransactionKind};
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::scan::{ChainEnd, scan_segment};
 use highwater_pitr::segment::SegmentName;
@@ -104,6 +104,14 @@ fn says(index: &SegmentIndex, lsn: Lsn) -> String {
     text.extend(index.checkpoints.iter().filter(|checkpoint| checkpoint.lsn == lsn).map(|checkpoint| {
         format!(" CHECKPOINT_{} {}", if checkpoint.online { "ONLINE" } else { "SHUTDOWN" }, checkpoint.redo)
     }));
+    text.extend(index.tablespaces.iter().filter(|tablespace| tablespace.lsn == lsn).map(|tablespace| {
+        match &tablespace.change {
+            TablespaceChange::Created { path } => {
+                format!(" CREATE {} \"{}\"", tablespace.oid, String::from_utf8_lossy(path))
+            }
+            TablespaceChange::Dropped => format!(" DROP {}", tablespace.oid),
+        }
+    }));
     text
 }
 
@@ -124,6 +132,7 @@ fn read(major: PgMajor, timeline: u32) -> Vec<String> {
                 transactions: seam.transaction.into_iter().collect(),
                 restore_points: seam.restore_point.into_iter().collect(),
                 checkpoints: seam.checkpoint.into_iter().collect(),
+                tablespaces: seam.tablespace.into_iter().collect(),
                 ..index.clone()
             };
             let header = RecordHeader::parse(crossing.first_chunk().unwrap());
@@ -153,9 +162,15 @@ fn every_major_is_read_as_its_own_pg_waldump_reads_it() {
                 assert_eq!(ours, theirs, "PostgreSQL {major}, timeline {timeline}");
             }
             assert_eq!(lines.len(), expected.lines().count(), "PostgreSQL {major}, timeline {timeline}");
-            for word in
-                [" COMMIT_PREPARED ", " ABORT_PREPARED ", " RESTORE_POINT ", " CHECKPOINT_ONLINE ", " ABORT "]
-            {
+            for word in [
+                " COMMIT_PREPARED ",
+                " ABORT_PREPARED ",
+                " RESTORE_POINT ",
+                " CHECKPOINT_ONLINE ",
+                " ABORT ",
+                " CREATE ",
+                " DROP ",
+            ] {
                 assert!(expected.contains(word), "the fixture has no {word}");
             }
         }

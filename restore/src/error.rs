@@ -11,6 +11,7 @@ use highwater_pitr::control::ControlError;
 use crate::ownership::OwnerError;
 use crate::plan_file::PlanFileError;
 use crate::rebuild::RebuildError;
+use crate::replayed::ReplayedError;
 use crate::server::ServerError;
 use crate::tablespaces::TablespaceError;
 
@@ -113,6 +114,9 @@ pub enum RestoreError {
     /// A tablespace.
     #[error(transparent)]
     Tablespace(#[from] TablespaceError),
+    /// A tablespace that replay makes.
+    #[error(transparent)]
+    Replayed(#[from] ReplayedError),
     /// The rebuilding.
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
@@ -171,6 +175,7 @@ impl RestoreError {
             Self::Control(error) => error.hint(),
             Self::Owner(error) => error.hint(),
             Self::Tablespace(error) => error.hint(),
+            Self::Replayed(error) => error.hint(),
             Self::Rebuild(error) => error.hint(),
             Self::PlanFile(error) => error.hint(),
             Self::Server(error) => error.hint(),
@@ -195,6 +200,7 @@ impl RestoreError {
             | Self::ConfigExists { .. }
             | Self::Owner(_)
             | Self::Tablespace(_)
+            | Self::Replayed(_)
             | Self::Server(ServerError::NotInstalled { .. } | ServerError::WrongInstallation { .. }) => true,
             Self::Resolve(_)
             | Self::Catalog(_)

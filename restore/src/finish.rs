@@ -1,6 +1,6 @@
 //! From a rebuilt data directory to one that starts, recovers to its target, and goes no further.
 //!
-//! The order is the safety: configuration, the plan and recovery settings, the signal file, `tablespace_map` and
+//! The order is the safety: the directories that replay will need, configuration, the plan and recovery settings, the signal file, `tablespace_map` and
 //! `backup_label`, and only then `pg_control`, without which no server starts. The marker of an incomplete restore goes last.
 //! Whatever breaks on the way leaves a directory that cannot be mistaken for a cluster.
 
@@ -50,6 +50,9 @@ pub fn finish(
     let Preflight { manifest, plan, owner, .. } = preflight;
     let (data_dir, owner) = (request.target_dir.as_path(), owner.as_ref());
     let control = ControlFile::parse(&manifest.control.bytes)?;
+    for tablespace in &preflight.replayed {
+        tablespace.make(owner)?;
+    }
 
     let placed = outside::place(manifest, data_dir, request.config_to.as_deref(), owner)?;
     let bounds = PlanBounds {

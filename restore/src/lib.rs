@@ -18,6 +18,7 @@ pub mod ownership;
 pub mod plan_file;
 pub mod preflight;
 pub mod rebuild;
+pub mod replayed;
 pub mod server;
 pub mod settings;
 pub mod tablespaces;

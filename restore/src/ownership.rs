@@ -5,8 +5,10 @@
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
+use highwater_archive::durable::{self, DurableError};
 use rustix::process::{getegid, geteuid};
 
 /// A user of this host with a group: who will own files, or run a server.
@@ -110,7 +112,7 @@ impl Account {
 
     /// A command that runs `program` as this account. Root leaves its own groups behind and takes the account's, where
     /// `setpriv` can look them up (a TLS key is often readable through a group), else none.
-    pub fn command(&self, program: &std::path::Path) -> Command {
+    pub fn command(&self, program: &Path) -> Command {
         if !self.differs_from_current() {
             return Command::new(program);
         }
@@ -175,6 +177,22 @@ pub fn give(file: impl std::os::fd::AsFd, owner: Option<&Account>) -> io::Result
         )?),
         None => Ok(()),
     }
+}
+
+/// Makes the directory and its missing parents, durably and with mode 0700, each given to the account when there is one: it must
+/// reach what lies in them. A directory that is there already is given to it too.
+///
+/// # Errors
+/// [`DurableError::Io`] naming the directory.
+pub fn make_directory(path: &Path, owner: Option<&Account>) -> Result<(), DurableError> {
+    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.is_dir()).collect();
+    durable::create_dir_all_durable(path)?;
+    for directory in missing.into_iter().rev().chain([path]) {
+        let failed = |source| DurableError::Io { operation: "give away", path: directory.to_owned(), source };
+        give(std::fs::File::open(directory).map_err(failed)?, owner).map_err(failed)?;
+        durable::fsync_dir(directory)?;
+    }
+    Ok(())
 }
 
 /// The program `name` in the directories of `PATH`.

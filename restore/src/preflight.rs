@@ -14,7 +14,7 @@ use std::sync::Arc;
 use highwater_archive::catalog::{Catalog, Holding, resolve};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, Manifest, Tablespace, read_manifest};
-use highwater_pitr::plan::Plan;
+use highwater_pitr::plan::{Plan, ReplayedTablespace};
 use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::timeline::TimelineId;
 
@@ -23,6 +23,7 @@ use crate::outside;
 use crate::ownership::{self, Account};
 use crate::plan_file::RepositoryToPlan;
 use crate::rebuild::INCOMPLETE_MARKER;
+use crate::replayed::{self, Destinations, Replayed};
 use crate::server::{self, Installation};
 use crate::tablespaces::{self, Known, Mapping, Placed};
 
@@ -95,6 +96,8 @@ pub struct Preflight {
     pub manifest: Manifest,
     /// Where each tablespace goes.
     pub tablespaces: Vec<Placed>,
+    /// The tablespaces that replay makes, each at its own path.
+    pub replayed: Vec<Replayed>,
     /// Who gets the files, when not this process's user.
     pub owner: Option<Account>,
     /// Space, a filesystem each.
@@ -133,7 +136,8 @@ pub async fn preflight(
     let lineage = Arc::new(repository.lineage.clone());
     let manifest = read_manifest(&lineage, &id).await?;
 
-    let tablespaces = place_tablespaces(&manifest.tablespaces, &manifest.tablespace_map, request)?;
+    let Manifest { tablespaces, tablespace_map, .. } = &manifest;
+    let tablespaces = place_tablespaces(tablespaces, tablespace_map, &plan.stop.tablespaces, request)?;
     for placed in &tablespaces {
         check_empty(&format!("the directory of tablespace {}", placed.oid), &placed.directory)?;
     }
@@ -143,6 +147,7 @@ pub async fn preflight(
     let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
     check_directory_owner(&request.target_dir, owner.as_ref())?;
     check_program(request, owner.as_ref())?;
+    let replayed = examine_replayed(&plan, &tablespaces, owner.as_ref(), request)?;
     let spaces = measure_space(request, &manifest, &tablespaces, &plan)?;
     let major = manifest.postgresql.major;
     let installation = match &request.start {
@@ -159,7 +164,18 @@ pub async fn preflight(
         ));
     }
     let repository = repository.name.to_owned();
-    Ok(Preflight { repository, lineage, plan, manifest, tablespaces, owner, spaces, installation, notes })
+    Ok(Preflight {
+        repository,
+        lineage,
+        plan,
+        manifest,
+        tablespaces,
+        replayed,
+        owner,
+        spaces,
+        installation,
+        notes,
+    })
 }
 
 /// What each repository holds. One that cannot be asked is left out by name, unless it is the one asked for or the only one.
@@ -293,6 +309,7 @@ fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), Resto
 fn place_tablespaces(
     tablespaces: &[Tablespace],
     map: &str,
+    replayed: &[ReplayedTablespace],
     request: &Request,
 ) -> Result<Vec<Placed>, RestoreError> {
     let known: Vec<Known<'_>> = tablespaces
@@ -302,10 +319,27 @@ fn place_tablespaces(
             Some(Known { oid: tablespace.oid, name: tablespace.name.as_deref(), path })
         })
         .collect();
-    let placed = tablespaces::place(&known, &request.mappings, &request.target_dir)?;
+    let placed = match tablespaces::place(&known, &request.mappings, &request.target_dir) {
+        Ok(placed) => placed,
+        Err(error) => return Err(replayed::explain(error, replayed)?.into()),
+    };
     // It is written when all data is there, which would be late to learn that it cannot be.
     tablespaces::rewrite_map(map, &placed)?;
     Ok(placed)
+}
+
+/// Looks at the directories that replay will write into by itself.
+fn examine_replayed(
+    plan: &Plan,
+    placed: &[Placed],
+    owner: Option<&Account>,
+    request: &Request,
+) -> Result<Vec<Replayed>, RestoreError> {
+    let mut directories = vec![request.target_dir.as_path()];
+    directories.extend(request.wal_dir.as_deref());
+    directories.extend(request.config_to.as_deref());
+    let destinations = Destinations { directories: &directories, placed, owner };
+    Ok(replayed::examine(&plan.stop.tablespaces, destinations)?)
 }
 
 /// Sums what goes to each filesystem, and compares with what is free there.
@@ -418,10 +452,10 @@ mod tests {
     fn a_tablespace_map_is_tried_before_a_byte_is_written() {
         let known = [Tablespace { oid: 7, name: None, path: Some("/srv/fast".into()), bytes: 0 }];
         let request = request("/x/d".into());
-        let placed = place_tablespaces(&known, "7 /srv/fast\n", &request).unwrap();
+        let placed = place_tablespaces(&known, "7 /srv/fast\n", &[], &request).unwrap();
         assert_eq!(placed.first().unwrap().directory, Path::new("/srv/fast"));
         for map in ["7 /srv/fast\n8 /srv/slow\n", "rubbish\n"] {
-            let refused = place_tablespaces(&known, map, &request).unwrap_err();
+            let refused = place_tablespaces(&known, map, &[], &request).unwrap_err();
             assert!(matches!(refused, RestoreError::Tablespace(_)) && refused.is_refusal(), "{map}");
         }
     }

@@ -63,6 +63,9 @@ fn serve(scratch: &Scratch, name: &str, segment_mb: u32, promote: bool) -> Archi
     server.execute("begin; insert into t values (2, 'two'); rollback");
     server.execute("begin; insert into t values (3, 'three'); prepare transaction 'p'");
     server.execute("commit prepared 'p'");
+    let tablespace = scratch.dir(format!("{name}-tablespace"));
+    server.execute(&format!("create tablespace brief location '{}'", tablespace.display()));
+    server.execute("drop tablespace brief");
     server.execute("checkpoint");
     if promote {
         // More than one segment holds, so that one is full and a record crosses a seam.

@@ -18,7 +18,7 @@ use highwater_archive::pack::PackReader;
 use highwater_archive::repository::{Cluster, Repository};
 use highwater_archive::store::local::LocalStore;
 use highwater_archive::wal;
-use highwater_pitr::index::SegmentIndex;
+use highwater_pitr::index::{SegmentIndex, TablespaceChange};
 use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::timeline::TimelineId;
 use serde_json::{Map, Value, json};
@@ -156,6 +156,16 @@ fn describe_index(index: &SegmentIndex) -> Value {
         "transactions": index.transactions,
         "restore_points": index.restore_points,
         "checkpoints": index.checkpoints,
+        "tablespaces": index.tablespaces.iter().map(|tablespace| json!({
+            "lsn": tablespace.lsn.to_string(),
+            "end": tablespace.end.to_string(),
+            "prev": tablespace.prev.to_string(),
+            "oid": tablespace.oid,
+            "created": match &tablespace.change {
+                TablespaceChange::Created { path } => Some(String::from_utf8_lossy(path)),
+                TablespaceChange::Dropped => None,
+            },
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -46,11 +46,14 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         Some(path) => from_plan(path)?,
         None => (None, from_configuration(context)?),
     };
+    // PostgreSQL runs restore_command in the data directory.
+    let data_dir = Path::new(".");
     let request = Request {
         file,
+        data_dir,
         destination: &args.destination,
         plan: plan.as_ref(),
-        standby: fetch::is_standby(Path::new(".")),
+        standby: fetch::is_standby(data_dir),
         deadline: Duration::from_secs(args.deadline),
     };
     match fetch::fetch(&request, &mut sources, &*context.clock).await {

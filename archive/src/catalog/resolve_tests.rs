@@ -88,6 +88,7 @@ fn index(timeline: u32, number: u64, first_prev: Lsn) -> SegmentIndex {
             time: tenths(number * 10 + 5),
         }],
         checkpoints: Vec::new(),
+        tablespaces: Vec::new(),
     }
 }
 

@@ -85,10 +85,24 @@ pub(super) async fn read_whole_at(
     segment: SegmentName,
     name: &str,
 ) -> Result<Option<Vec<u8>>, WalGetError> {
+    Ok(read_object(lineage, segment, name, false).await?.map(|(plain, _)| plain))
+}
+
+/// The same with the object's attachment, if it has one and is asked for.
+pub(super) async fn read_object(
+    lineage: &Lineage,
+    segment: SegmentName,
+    name: &str,
+    with_attachment: bool,
+) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, WalGetError> {
     let Some(sealed) = fetch(lineage.store().get(&lineage.full_path(name)).await)? else { return Ok(None) };
     let header = seal::read_header(lineage.keys(), name, &sealed)?;
     let object = lineage.object_name(segment_kind(&header), name);
     let opened = seal::open(lineage.keys(), &object, &sealed)?;
+    let attachment = match with_attachment && header.attachment_len > 0 {
+        true => Some(seal::open_attachment(lineage.keys(), &object, &sealed)?),
+        false => None,
+    };
     drop(sealed);
     let plain = match opened.header.kind {
         ObjectKind::SegmentCommit => {
@@ -97,7 +111,7 @@ pub(super) async fn read_whole_at(
         _ => opened.plain,
     };
     check_content(lineage, segment, name, &plain)?;
-    Ok(Some(plain))
+    Ok(Some((plain, attachment)))
 }
 
 /// The authenticated header of what lies at `path`, under whatever name.

@@ -4,7 +4,7 @@ use highwater_pitr::index::SegmentIndex;
 use highwater_pitr::scan::scan_segment;
 use highwater_pitr::segment::{SegmentName, WalFile};
 
-use super::get::read_head;
+use super::get::{read_head, read_object};
 use super::{WalGetError, get};
 use crate::names;
 use crate::repository::lineage::Lineage;
@@ -32,8 +32,36 @@ pub async fn read_index(
             scan_segment(&bytes, segment).map_err(|error| wrong(error.to_string()))?.index
         }
     };
+    checked(lineage, segment, index).map(Some).map_err(wrong)
+}
+
+/// A whole segment with its index, by one read of its object; `None` when the segment is proven absent.
+///
+/// # Errors
+/// [`WalGetError`].
+pub async fn get_indexed(
+    lineage: &Lineage,
+    segment: SegmentName,
+) -> Result<Option<(Vec<u8>, SegmentIndex)>, WalGetError> {
+    let Some(name) = lineage.find(&names::wal_object(&WalFile::Segment(segment))).await? else {
+        return Ok(None);
+    };
+    let Some((bytes, attachment)) = read_object(lineage, segment, &name, true).await? else {
+        return Ok(None);
+    };
+    let wrong = |reason: String| WalGetError::NotTheWal { path: name.clone(), reason };
+    let index = match attachment.and_then(|attachment| SegmentIndex::decode(&attachment).ok()) {
+        Some(index) => index,
+        None => scan_segment(&bytes, segment).map_err(|error| wrong(error.to_string()))?.index,
+    };
+    let index = checked(lineage, segment, index).map_err(wrong)?;
+    Ok(Some((bytes, index)))
+}
+
+/// The index, if it is of this segment.
+fn checked(lineage: &Lineage, segment: SegmentName, index: SegmentIndex) -> Result<SegmentIndex, String> {
     if index.segment != segment || index.system_identifier != lineage.record().system_identifier {
-        return Err(wrong(format!("its index is of {}", index.segment)));
+        return Err(format!("its index is of {}", index.segment));
     }
-    Ok(Some(index))
+    Ok(index)
 }

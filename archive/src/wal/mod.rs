@@ -31,7 +31,7 @@ mod tests;
 pub use claim::{Claim, ClaimError, Claimed, claim_timeline, read_claim};
 pub use error::{Content, WalGetError, WalPutError};
 pub use get::{PartialWal, get, get_partial};
-pub use index::read_index;
+pub use index::{get_indexed, read_index};
 pub use list::{
     StoredSegment, TimelineListing, list_histories, list_segments, list_timeline, list_timelines,
 };

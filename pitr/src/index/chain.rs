@@ -3,13 +3,15 @@
 //! Indexes are pushed in WAL order. Where two segments meet, one record may cross; a large one crosses several seams and may
 //! have whole segments to itself. The chain follows it: it adds up the CRCs of the parts (the CRC of two stretches follows
 //! from the CRCs of both), and at its end compares with the CRC in the record's header. So every crossing record is proven
-//! whole without its bytes, and only of records that tell of a moment the bytes are kept to be decoded.
+//! whole without its bytes, and only of records that belong in an index the bytes are kept to be decoded.
 //!
 //! Two segments join when they are neighbours of one cluster, the left one's chain reaches its end, the right one carries in
 //! exactly what the left one leaves unfinished, and the first record of the right one points back at the last record of the
 //! left one. Anything else is a [`Hole`].
 
-use super::{CheckpointRecord, RestorePointRecord, SegmentIndex, TransactionEnd, Unfinished};
+use super::{
+    CheckpointRecord, RestorePointRecord, SegmentIndex, TablespaceRecord, TransactionEnd, Unfinished,
+};
 use crate::lsn::Lsn;
 use crate::segment::{SegmentName, WalSegmentSize};
 use crate::wal::event::{self, Event};
@@ -27,6 +29,8 @@ pub struct Seam {
     pub restore_point: Option<RestorePointRecord>,
     /// That record, when it is a checkpoint.
     pub checkpoint: Option<CheckpointRecord>,
+    /// That record, when it makes or drops a tablespace.
+    pub tablespace: Option<TablespaceRecord>,
     /// A record still continues beyond this segment.
     pub open: bool,
 }
@@ -298,6 +302,7 @@ fn completed(pending: &Pending, end: Lsn, last: &Option<(Lsn, Lsn)>, major: PgMa
         Ok(Some(Event::Transaction(transaction))) => seam.transaction = Some(transaction),
         Ok(Some(Event::RestorePoint(point))) => seam.restore_point = Some(point),
         Ok(Some(Event::Checkpoint(checkpoint))) => seam.checkpoint = Some(checkpoint),
+        Ok(Some(Event::Tablespace(tablespace))) => seam.tablespace = Some(tablespace),
         Ok(None) => {}
         Err(reason) => {
             return Err(format!(

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::index::{KEPT_WHOLE, TransactionKind};
+use crate::index::{KEPT_WHOLE, TablespaceChange, TransactionKind};
 use crate::scan::scan_segment;
 use crate::time::PgTime;
 use crate::timeline::TimelineId;
@@ -59,6 +59,32 @@ fn a_commit_that_crosses_belongs_to_the_seam() {
                 assert_eq!((chain.last_record(), chain.end()), (Some(last), Some(last_end)));
                 assert_eq!(join(&indexes[0], &indexes[1]).unwrap(), seams[1]);
             }
+        }
+    }
+}
+
+/// I16: a tablespace made by a record that a segment's end cuts, also within its path, is known with the seam.
+#[test]
+fn a_tablespace_that_crosses_belongs_to_the_seam() {
+    let body = main_data(&[&16400u32.to_le_bytes()[..], b"/srv/fast/store\0"].concat());
+    for major in PgMajor::ALL {
+        for left in (0..=40).step_by(8) {
+            let mut writer = Writer::new(major, 1, 8192);
+            writer.fill_to(left);
+            let prev = Lsn::new(writer.prev);
+            let (lsn, end) = writer.record(5, 0x00, 900, &body);
+            writer.record(5, 0x10, 901, &main_data(&16400u32.to_le_bytes()));
+            let indexes = indexes(&writer);
+            let (_, seams) = seams(&indexes);
+            let change = TablespaceChange::Created { path: b"/srv/fast/store".to_vec() };
+            let made = TablespaceRecord { lsn, end, prev, oid: 16400, change };
+            let last = &indexes[1];
+            let mut all: Vec<_> = seams[1].tablespace.iter().chain(&last.tablespaces).cloned().collect();
+            let dropped = all.pop().unwrap();
+            assert_eq!(all, [made], "{major} {left}");
+            assert_eq!(seams[1].tablespace.is_some(), left > 0);
+            assert_eq!(last.carried_in.may_end_a_tablespace(), left > 0, "{major} {left}");
+            assert_eq!((dropped.oid, dropped.prev, dropped.change), (16400, lsn, TablespaceChange::Dropped));
         }
     }
 }

@@ -8,7 +8,7 @@
 use super::varint::{Input, put, put_signed};
 use super::{
     Carried, CheckpointRecord, DECODER, IndexError, KEPT_WHOLE, RestorePointRecord, SegmentIndex,
-    TransactionEnd, TransactionKind, Unfinished,
+    TransactionEnd, TransactionKind, Unfinished, tablespaces,
 };
 use crate::lsn::Lsn;
 use crate::segment::{SegmentName, WalSegmentSize};
@@ -23,6 +23,7 @@ const RESTORE_POINTS: u8 = 3;
 const CHECKPOINTS: u8 = 4;
 const CARRIED_IN: u8 = 5;
 const UNFINISHED: u8 = 6;
+const TABLESPACES: u8 = 7;
 /// Sections with this id or a higher one may be passed over by readers that do not know them.
 const FIRST_OPTIONAL: u8 = 64;
 
@@ -37,7 +38,7 @@ const ALL_FLAGS: u8 = 0x3F;
 /// `MAXFNAMELEN` bytes, of which each may have become a replacement character of three.
 const MAX_NAME: usize = 64 * 3;
 
-fn damaged<T>(reason: &'static str) -> Result<T, IndexError> {
+pub(super) fn damaged<T>(reason: &'static str) -> Result<T, IndexError> {
     Err(IndexError::Damaged { reason })
 }
 
@@ -59,6 +60,9 @@ pub(super) fn encode(index: &SegmentIndex) -> Vec<u8> {
     if let Some(record) = &index.unfinished {
         section(&mut out, UNFINISHED, &unfinished(record, start));
     }
+    if !index.tablespaces.is_empty() {
+        section(&mut out, TABLESPACES, &tablespaces::encode(&index.tablespaces, start));
+    }
     out
 }
 
@@ -69,7 +73,7 @@ fn section(out: &mut Vec<u8>, id: u8, payload: &[u8]) {
 }
 
 /// Positions of records are multiples of 8: their distance from `base` in units of 8.
-fn units(lsn: Lsn, base: Lsn) -> u64 {
+pub(super) fn units(lsn: Lsn, base: Lsn) -> u64 {
     lsn.as_u64().saturating_sub(base.as_u64()) / ALIGNMENT
 }
 
@@ -207,6 +211,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<SegmentIndex, IndexError> {
             CHECKPOINTS => reader.checkpoints(&mut payload)?,
             CARRIED_IN => reader.carried_in(&mut payload)?,
             UNFINISHED => reader.unfinished(&mut payload)?,
+            TABLESPACES => {
+                reader.index.tablespaces = tablespaces::decode(&mut payload, reader.start, reader.end)?;
+            }
             FIRST_OPTIONAL.. => continue,
             _ => return damaged("it has a section that this program does not know"),
         }
@@ -280,6 +287,7 @@ impl SegmentReader {
             transactions: Vec::new(),
             restore_points: Vec::new(),
             checkpoints: Vec::new(),
+            tablespaces: Vec::new(),
         };
         Ok(SegmentReader { index, start, end })
     }
@@ -399,13 +407,13 @@ impl SegmentReader {
 }
 
 /// A position so many units behind `base`, before `end`.
-fn within(input: &mut Input<'_>, base: Lsn, end: Lsn) -> Result<Lsn, IndexError> {
+pub(super) fn within(input: &mut Input<'_>, base: Lsn, end: Lsn) -> Result<Lsn, IndexError> {
     let lsn = after(base, input.number()?, end)?;
     if lsn < end { Ok(lsn) } else { damaged("a position in it lies outside its segment") }
 }
 
 /// The position `units` units behind `base`, at most `end`.
-fn after(base: Lsn, units: u64, end: Lsn) -> Result<Lsn, IndexError> {
+pub(super) fn after(base: Lsn, units: u64, end: Lsn) -> Result<Lsn, IndexError> {
     match units.checked_mul(ALIGNMENT).and_then(|bytes| base.checked_add(bytes)) {
         Some(lsn) if lsn <= end => Ok(lsn),
         _ => damaged("a position in it lies outside its segment"),

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::index::{TablespaceChange, TablespaceRecord};
 
 prop_compose! {
     fn times()(micros: i64) -> PgTime { PgTime::from_postgres_micros(micros) }
@@ -70,6 +71,16 @@ prop_compose! {
             restore_points: third(1).map(|(lsn, (units, _, time, _, _, name))| RestorePointRecord {
                 lsn: *lsn, end: end(*lsn, *units), name: name.clone(), time: *time,
             }).collect(),
+            tablespaces: rows.iter().map(|(lsn, (units, oid, _, kind, back, path))| TablespaceRecord {
+                lsn: *lsn,
+                end: end(*lsn, *units),
+                prev: Lsn::new(lsn.as_u64() - lsn.as_u64().min(*back) / 8 * 8),
+                oid: *oid,
+                change: match kind {
+                    0 => TablespaceChange::Dropped,
+                    _ => TablespaceChange::Created { path: path.replace('\0', "").into_bytes() },
+                },
+            }).collect(),
             checkpoints: third(2).map(|(lsn, (units, _, time, kind, redo, _))| CheckpointRecord {
                 lsn: *lsn, end: end(*lsn, *units), redo: Lsn::new(*redo), time: *time, online: *kind > 1,
             }).collect(),
@@ -135,18 +146,44 @@ fn the_encoding_is_the_documented_one() {
     ];
     let facts = facts.concat();
     let carried = [0, 0, 0, 5, 0, 0, 0, 0, 0]; // none; the first record starts 40 bytes in
-    let expected = [&[1, 0, 1, facts.len() as u8][..], &facts, &[5, carried.len() as u8], &carried];
+    let expected = [&[2, 0, 1, facts.len() as u8][..], &facts, &[5, carried.len() as u8], &carried];
     assert_eq!(small(), expected.concat());
+}
+
+/// The section of tablespaces, byte by byte.
+#[test]
+fn tablespaces_are_encoded_as_documented() {
+    let mut index = SegmentIndex::decode(&small()).unwrap();
+    let start = index.segment.start(index.segment_size);
+    let at = |bytes: u64| start.saturating_add(bytes);
+    let created = TablespaceChange::Created { path: b"/s".to_vec() };
+    index.tablespaces = vec![
+        TablespaceRecord { lsn: at(168), end: at(208), prev: at(40), oid: 16384, change: created },
+        TablespaceRecord {
+            lsn: at(272),
+            end: at(304),
+            prev: at(208),
+            oid: 16384,
+            change: TablespaceChange::Dropped,
+        },
+    ];
+    let payload = [
+        &[2][..],
+        &[21, 5 << 1 | 1, 16, 0x80, 0x80, 0x01, 2, b'/', b's'], // 16384 in three bytes
+        &[13, 4 << 1, 8, 0x80, 0x80, 0x01],
+    ];
+    let payload = payload.concat();
+    assert_eq!(index.encode(), [&small()[..], &[7, payload.len() as u8], &payload].concat());
 }
 
 #[test]
 fn an_index_of_another_decoder_is_no_index() {
     let mut bytes = small();
-    bytes[0] = 2;
+    bytes[0] = 3;
     let error = SegmentIndex::decode(&bytes).unwrap_err();
-    assert_eq!(error, IndexError::UnknownDecoder { found: 2 });
+    assert_eq!(error, IndexError::UnknownDecoder { found: 3 });
     assert!(error.hint().unwrap().contains("newest version"));
-    assert!(SegmentIndex::decode(&[1]).is_err() && SegmentIndex::decode(&[1, 0]).is_err());
+    assert!(SegmentIndex::decode(&[1]).is_err() && SegmentIndex::decode(&[2, 0]).is_err());
 }
 
 #[test]
@@ -166,4 +203,6 @@ fn counts_promise_no_more_memory_than_there_are_bytes() {
         let huge = [&bytes[..], &[id, 9, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1, 1, 1, 1], &carried].concat();
         assert_eq!(SegmentIndex::decode(&huge), Err(IndexError::Damaged { reason: "it ends too early" }));
     }
+    let huge = [&bytes[..], &carried, &[TABLESPACES, 9, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1, 1, 1, 1]].concat();
+    assert_eq!(SegmentIndex::decode(&huge), Err(IndexError::Damaged { reason: "it ends too early" }));
 }

@@ -1,4 +1,4 @@
-//! The index of a segment (I16): what its records say about moments.
+//! The index of a segment (I16): what its records say about moments, and which tablespaces they make and drop.
 //!
 //! An index covers the records that *start* in its segment. The record that crosses the end belongs to this segment, but
 //! only the next one completes it: so the index keeps the beginning of that record, and of the record that comes in
@@ -7,19 +7,23 @@
 
 mod chain;
 mod encoding;
+mod tablespaces;
 mod varint;
 
 use crate::lsn::Lsn;
 use crate::segment::{SegmentName, WalSegmentSize};
+use crate::wal::tblspc::MAX_PATH;
 use crate::wal::version::PgMajor;
 
-pub use crate::wal::event::{CheckpointRecord, RestorePointRecord, TransactionEnd, TransactionKind};
+pub use crate::wal::event::{
+    CheckpointRecord, RestorePointRecord, TablespaceChange, TablespaceRecord, TransactionEnd, TransactionKind,
+};
 pub use chain::{Chain, Hole, Seam, join};
 
 /// The version of the decoder in this program. It rises with the encoding, and with any correction in what is indexed.
-pub const DECODER: u16 = 1;
+pub const DECODER: u16 = 2;
 
-/// What the records that start in one segment say about moments.
+/// What the records that start in one segment say that a restore must know of beforehand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentIndex {
     /// The decoder that made it.
@@ -47,7 +51,7 @@ pub struct SegmentIndex {
     pub ended_by_switch: bool,
     /// The chain of records stops before the segment's end without XLOG_SWITCH: nothing joins behind it.
     pub stops_early: bool,
-    /// A valid record that should tell of a moment but could not be taken apart. The WAL is as good as any, but what
+    /// A valid record that should be in a list below but could not be taken apart. The WAL is as good as any, but what
     /// happened in this segment is not known: to readers of the index it is a hole.
     pub undecoded: Option<Lsn>,
     /// What lies here of a record that started before.
@@ -60,6 +64,8 @@ pub struct SegmentIndex {
     pub restore_points: Vec<RestorePointRecord>,
     /// Checkpoints, in WAL order.
     pub checkpoints: Vec<CheckpointRecord>,
+    /// Tablespaces made and dropped, in WAL order.
+    pub tablespaces: Vec<TablespaceRecord>,
 }
 
 /// What lies in a segment of a record that started in an earlier one.
@@ -80,6 +86,19 @@ pub struct Carried {
     pub overwritten: bool,
 }
 
+impl Carried {
+    /// Whether these may be the end of a record that makes a tablespace: such a record ends with the path and a zero byte, and
+    /// is short. To know it, the segment before is needed; this tells nearly all others without it.
+    pub fn may_end_a_tablespace(&self) -> bool {
+        const LONGEST: usize = MAX_PATH + 64;
+        let whole = self.bytes.len() == self.len as usize && !self.overwritten;
+        let Some((0, text)) = self.bytes.split_last() else { return false };
+        // Before the path lie numbers; it begins with a slash, or in the segment before.
+        let path = text.rsplit(|byte| *byte == 0).next().unwrap_or_default();
+        whole && text.len() < LONGEST && (path.len() == text.len() || path.contains(&b'/'))
+    }
+}
+
 /// The record that starts in a segment and continues in the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
@@ -91,7 +110,7 @@ pub struct Unfinished {
     pub here: u32,
     /// CRC-32C of those behind the record's header (24 bytes) that lie here.
     pub crc: u32,
-    /// The first of them, the header included: all, or what [`kept`] says. Of a record that says nothing of a moment only the
+    /// The first of them, the header included: all, or what [`kept`] says. Of a record that belongs in no list only the
     /// header.
     pub bytes: Vec<u8>,
 }

@@ -25,7 +25,7 @@ pub use choose::{ChosenTimeline, TimelineWay, candidates, choose_timeline};
 pub use reach::{Gap, Held, Reach, SegmentSet};
 pub use refusal::{Refusal, RefusalReason, Window};
 pub use scan::{ScanEnd, Step, TargetScan};
-pub use stop::{Stop, StopPoint};
+pub use stop::{ReplayedTablespace, Stop, StopPoint};
 
 /// What planning needs to know of a base backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::index::{
-    Carried, CheckpointRecord, DECODER, RestorePointRecord, SegmentIndex, TransactionEnd, TransactionKind,
+    Carried, CheckpointRecord, DECODER, RestorePointRecord, SegmentIndex, TablespaceChange, TablespaceRecord,
+    TransactionEnd, TransactionKind,
 };
 use crate::target::RecoveryTarget;
 use crate::timeline::TimelineHistory;
@@ -20,6 +21,7 @@ enum What {
     End(TransactionKind, u32),
     Point(String),
     Checkpoint,
+    Made,
     Other,
 }
 
@@ -114,6 +116,19 @@ impl History {
                     online: true,
                 })
                 .collect(),
+            tablespaces: self
+                .records
+                .iter()
+                .enumerate()
+                .filter(|(_, record)| record.what == What::Made && record.lsn.as_u64() / SIZE == number)
+                .map(|(at, record)| TablespaceRecord {
+                    lsn: record.lsn,
+                    end: record.end(),
+                    prev: at.checked_sub(1).map_or(Lsn::INVALID, |before| self.records[before].lsn),
+                    oid: 16384,
+                    change: TablespaceChange::Created { path: b"/srv".to_vec() },
+                })
+                .collect(),
         }
     }
 
@@ -195,7 +210,7 @@ impl History {
                     .records
                     .iter()
                     .filter(|record| record.lsn.as_u64() / SIZE >= backup.first_segment(Self::size()))
-                    .filter(|record| record.what != What::Other)
+                    .filter(|record| !matches!(record.what, What::Other | What::Made))
                     .map(|record| record.time);
                 let stops =
                     self.backups.iter().filter(|backup| backup.stop <= end).map(|backup| backup.stop_time);
@@ -232,6 +247,7 @@ fn what() -> impl Strategy<Value = What> {
         6 => kind.prop_map(|kind| What::End(kind, 0)),
         1 => "[ab]".prop_map(What::Point),
         1 => Just(What::Checkpoint),
+        2 => Just(What::Made),
         5 => Just(What::Other),
     ]
 }
@@ -335,6 +351,11 @@ proptest! {
             };
             let newest = history.records[..known].iter().rfind(|record| record.is_commit() && record.lsn >= backup.start);
             prop_assert_eq!(stop.newest_commit.map(|commit| commit.lsn), newest.map(|record| record.lsn));
+            // Every tablespace that recovery makes is known beforehand, and no other.
+            let made = history.records[..meant].iter().filter(|record| record.what == What::Made);
+            let made: Vec<Lsn> = made.filter(|record| record.lsn >= backup.start).map(|record| record.lsn).collect();
+            let known: Vec<Lsn> = stop.tablespaces.iter().map(|tablespace| tablespace.lsn).collect();
+            prop_assert_eq!(known, made, "{:?}", &stop);
         }
     }
 

@@ -123,17 +123,6 @@ impl Reach {
         let gap = next.and_then(|next| Gap::between(ancestry, size, end, next.saturating_sub(1)));
         Self { segments: first..end, gap }
     }
-
-    /// All gaps along `ancestry` behind segment `first`.
-    pub fn gaps(ancestry: &Ancestry, held: &Held, size: WalSegmentSize, first: u64) -> Vec<Gap> {
-        let mut gaps = Vec::new();
-        let mut reach = Self::along(ancestry, held, size, first);
-        while let Some(gap) = reach.gap {
-            gaps.push(gap);
-            reach = Self::along(ancestry, held, size, gap.last.number(size).saturating_add(1));
-        }
-        gaps
-    }
 }
 
 /// The ancestry cut into stretches of segments, each looked up under one timeline's name.

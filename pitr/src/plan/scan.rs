@@ -10,9 +10,11 @@
 //! - an LSN: the first record that starts at or after it; exactly at the end of the WAL, the last complete record;
 //! - the latest: the last complete record, so that a hole is FATAL and never a silent promotion;
 //! - consistent: the end of the backup.
+//!
+//! On the way the tablespaces are noted that replay will make: whoever restores must know of those directories first.
 
-use super::{BackupPoint, Stop, StopPoint};
-use crate::index::{Chain, Hole, SegmentIndex, TransactionEnd, TransactionKind};
+use super::{BackupPoint, ReplayedTablespace, Stop, StopPoint};
+use crate::index::{Chain, Hole, SegmentIndex, TablespaceRecord, TransactionEnd, TransactionKind};
 use crate::lsn::Lsn;
 use crate::segment::WalSegmentSize;
 use crate::target::RecoveryTarget;
@@ -53,6 +55,7 @@ pub struct TargetScan {
     witnesses: Vec<(Lsn, PgTime)>,
     evidence: Option<PgTime>,
     newest_commit: Option<TransactionEnd>,
+    tablespaces: Vec<TablespaceRecord>,
     found: Option<Found>,
 }
 
@@ -62,7 +65,6 @@ struct Found {
     stop: Stop,
     boundary: Lsn,
     end: Lsn,
-    next: Option<TransactionEnd>,
 }
 
 impl TargetScan {
@@ -82,6 +84,7 @@ impl TargetScan {
             witnesses: witnesses.into_iter().map(|witness| (witness.stop, witness.stop_time)).collect(),
             evidence: None,
             newest_commit: None,
+            tablespaces: Vec::new(),
             found: None,
         }
     }
@@ -108,6 +111,8 @@ impl TargetScan {
         // What PostgreSQL replays begins at the backup's redo pointer, inside of the first segment.
         let start = self.backup.start;
         let transactions = transactions.filter(|transaction| transaction.lsn >= start);
+        let tablespaces = seam.tablespace.iter().chain(&index.tablespaces);
+        self.tablespaces.extend(tablespaces.filter(|record| record.lsn >= start).cloned());
 
         match &self.target {
             RecoveryTarget::Latest => self.note_commits(transactions, |_| true),
@@ -115,7 +120,7 @@ impl TargetScan {
                 let stop = self.backup.stop;
                 self.note_commits(transactions, |transaction| transaction.lsn < stop);
                 if self.chain.end().is_some_and(|end| end >= stop) {
-                    self.found = Some(Found { stop: Stop::Immediate, boundary: stop, end: stop, next: None });
+                    self.found = Some(Found { stop: Stop::Immediate, boundary: stop, end: stop });
                 }
             }
             RecoveryTarget::Time { time, before } => {
@@ -141,7 +146,6 @@ impl TargetScan {
                     stop: Stop::Xid { xid, inclusive: true },
                     boundary: hit.end,
                     end: hit.end,
-                    next: None,
                 });
             }
             RecoveryTarget::RestorePoint { name } => {
@@ -150,7 +154,6 @@ impl TargetScan {
                     stop: Stop::Name { name: name.clone() },
                     boundary: hit.end,
                     end: hit.end,
-                    next: None,
                 });
                 let limit = hit.map(|hit| hit.lsn);
                 self.note_commits(transactions, |transaction| {
@@ -163,13 +166,12 @@ impl TargetScan {
                 let included = |transaction: &TransactionEnd| {
                     transaction.lsn < lsn || (!before && transaction.lsn == lsn)
                 };
-                let next = transactions.clone().find(|transaction| !included(transaction)).copied();
                 self.note_commits(transactions, included);
                 // The first record at or after the target starts no later than the last complete one does.
                 if self.chain.last_record().is_some_and(|last| last >= lsn) {
                     let end = self.chain.end().unwrap_or(lsn).max(lsn);
                     self.found =
-                        Some(Found { stop: Stop::Lsn { lsn, inclusive: !before }, boundary: lsn, end, next });
+                        Some(Found { stop: Stop::Lsn { lsn, inclusive: !before }, boundary: lsn, end });
                 }
             }
         }
@@ -177,15 +179,10 @@ impl TargetScan {
     }
 
     /// The newest moment that what was pushed is evidence for, the ends of backups included.
-    pub fn evidence(&self) -> Option<PgTime> {
+    fn evidence(&self) -> Option<PgTime> {
         let end = self.chain.end()?;
         let witnessed = self.witnesses.iter().filter(|(stop, _)| *stop <= end).map(|(_, time)| *time);
         self.evidence.into_iter().chain(witnessed).max()
-    }
-
-    /// The end of the last complete record that was pushed.
-    pub fn end(&self) -> Option<Lsn> {
-        self.chain.end()
     }
 
     /// What was found. To be called when [`TargetScan::push`] said `Done`, or there is no more WAL.
@@ -222,13 +219,14 @@ impl TargetScan {
         if found.boundary < self.backup.stop {
             return ScanEnd::BeforeBackup;
         }
+        let replayed = self.tablespaces.iter().filter(|record| found.replays(record));
         ScanEnd::Stop(StopPoint {
+            tablespaces: ReplayedTablespace::of(replayed),
             stop: found.stop,
             boundary: found.boundary,
             end: found.end,
             last_segment: found.end.as_u64().saturating_sub(1) / self.size.bytes(),
             newest_commit: self.newest_commit,
-            next: found.next,
         })
     }
 
@@ -255,13 +253,20 @@ impl TargetScan {
     ) {
         let next = transactions.clone().find(|transaction| beyond(transaction)).copied();
         self.note_commits(transactions, |transaction| next.is_none_or(|next| transaction.lsn < next.lsn));
-        self.found = next.map(|next| Found { stop, boundary: next.lsn, end: next.end, next: Some(next) });
+        self.found = next.map(|next| Found { stop, boundary: next.lsn, end: next.end });
     }
 }
 
 impl Found {
     /// Everything there is: stop after the last complete record.
     fn at_last_record((start, end): (Lsn, Lsn)) -> Self {
-        Self { stop: Stop::Lsn { lsn: start, inclusive: true }, boundary: end, end, next: None }
+        Self { stop: Stop::Lsn { lsn: start, inclusive: true }, boundary: end, end }
+    }
+
+    /// Whether recovery applies the record. An inclusive LSN target that lies between two records is met by the second of
+    /// them (`recoveryStopsAfter` in `xlogrecovery.c`).
+    fn replays(&self, record: &TablespaceRecord) -> bool {
+        let met = matches!(self.stop, Stop::Lsn { lsn, inclusive: true } if record.prev < lsn);
+        record.lsn < self.boundary || met
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::index::TransactionEnd;
+use crate::index::{TablespaceChange, TablespaceRecord, TransactionEnd};
 use crate::lsn::Lsn;
 use crate::time::PgTime;
 
@@ -80,6 +80,40 @@ pub struct StopPoint {
     pub last_segment: u64,
     /// The newest commit that the restored cluster will hold from this WAL; `None` when there is none after the backup's start.
     pub newest_commit: Option<TransactionEnd>,
-    /// The first commit or abort that it will not hold, where one was seen.
-    pub next: Option<TransactionEnd>,
+    /// The tablespaces that recovery makes on its way there, in WAL order.
+    pub tablespaces: Vec<ReplayedTablespace>,
+}
+
+/// A tablespace that recovery makes by replaying its CREATE TABLESPACE: at the path that stands in the WAL, whatever else lies
+/// there on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayedTablespace {
+    /// Its oid.
+    pub oid: u32,
+    /// Its directory, in the bytes of the WAL; empty for one that lies in `pg_tblspc` itself.
+    pub path: Vec<u8>,
+    /// Start of the record that makes it.
+    pub lsn: Lsn,
+    /// Start of the record that drops it again, when recovery comes to that.
+    pub dropped: Option<Lsn>,
+}
+
+impl ReplayedTablespace {
+    /// Those that `replayed`, records in WAL order, make.
+    pub(super) fn of<'a>(replayed: impl Iterator<Item = &'a TablespaceRecord>) -> Vec<Self> {
+        let mut made: Vec<Self> = Vec::new();
+        for record in replayed {
+            match &record.change {
+                TablespaceChange::Created { path } => {
+                    made.push(Self { oid: record.oid, path: path.clone(), lsn: record.lsn, dropped: None })
+                }
+                TablespaceChange::Dropped => {
+                    if let Some(made) = made.iter_mut().rfind(|made| made.oid == record.oid) {
+                        made.dropped = made.dropped.or(Some(record.lsn));
+                    }
+                }
+            }
+        }
+        made
+    }
 }

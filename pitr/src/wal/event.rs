@@ -1,4 +1,5 @@
-//! The records that tell of a moment: ends of transactions, restore points, checkpoints.
+//! The records that a restore must know of beforehand: those that tell of a moment (ends of transactions, restore points,
+//! checkpoints), and those that reach out of the data directory (tablespaces).
 
 use serde::Serialize;
 
@@ -7,6 +8,7 @@ use crate::time::PgTime;
 
 use super::fragments::main_data;
 use super::record::RecordHeader;
+use super::tblspc;
 use super::version::PgMajor;
 use super::xact;
 use super::xlog::{self, XlogKind};
@@ -69,7 +71,34 @@ pub struct CheckpointRecord {
     pub online: bool,
 }
 
-/// What a record tells of a moment.
+/// A tablespace was made or dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablespaceRecord {
+    /// Start of the record.
+    pub lsn: Lsn,
+    /// The position after the record.
+    pub end: Lsn,
+    /// Start of the record before it. From it follows whether a position between the two is stopped at by this record.
+    pub prev: Lsn,
+    /// The tablespace.
+    pub oid: u32,
+    /// What became of it.
+    pub change: TablespaceChange,
+}
+
+/// What became of a tablespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TablespaceChange {
+    /// It was made.
+    Created {
+        /// Its directory, in the bytes of the WAL; empty for one that lies in `pg_tblspc` itself.
+        path: Vec<u8>,
+    },
+    /// It was dropped.
+    Dropped,
+}
+
+/// What a record tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The end of a transaction.
@@ -78,14 +107,16 @@ pub enum Event {
     RestorePoint(RestorePointRecord),
     /// A checkpoint.
     Checkpoint(CheckpointRecord),
+    /// A tablespace.
+    Tablespace(TablespaceRecord),
 }
 
-/// Whether a record with this header tells of a moment.
+/// Whether a record with this header is one of them.
 pub fn is_event(header: &RecordHeader) -> bool {
-    xact::kind(header).is_some() || xlog::kind(header).is_some()
+    xact::kind(header).is_some() || xlog::kind(header).is_some() || tblspc::kind(header).is_some()
 }
 
-/// What the record from `lsn` to `end` tells of a moment; `None` when it is no such record. `body` is what follows the record's
+/// What the record from `lsn` to `end` tells; `None` when it is no such record. `body` is what follows the record's
 /// header, or as much of its beginning as is known.
 ///
 /// # Errors
@@ -101,6 +132,11 @@ pub fn decode(
     if let Some(kind) = xact::kind(header) {
         let (xid, time) = xact::decode(header, kind, main_data(body, body_len, major)?, major)?;
         return Ok(Some(Event::Transaction(TransactionEnd { lsn, end, xid, time, kind })));
+    }
+    if let Some(kind) = tblspc::kind(header) {
+        let (oid, change) = tblspc::decode(kind, main_data(body, body_len, major)?)?;
+        let prev = header.prev;
+        return Ok(Some(Event::Tablespace(TablespaceRecord { lsn, end, prev, oid, change })));
     }
     let event = match xlog::kind(header) {
         None => return Ok(None),

@@ -3,7 +3,7 @@
 //! A segment file is a row of pages. Each page begins with a header ([`page`]); records ([`record`]) fill the rest
 //! back to back, cut wherever a page ends. [`reader`] walks the records of one segment and holds each to what PostgreSQL's
 //! `access/transam/xlogreader.c` demands: page headers, lengths, prev-links, CRCs. [`event`] says what the few records mean
-//! that tell of a moment; [`fragments`], [`xact`] and [`xlog`] take those apart.
+//! that a restore must know of beforehand; [`fragments`], [`xact`], [`xlog`] and [`tblspc`] take those apart.
 
 pub mod event;
 pub mod fragments;
@@ -13,6 +13,7 @@ pub mod reader;
 pub mod record;
 #[cfg(test)]
 pub(crate) mod synthetic;
+pub mod tblspc;
 pub mod version;
 pub mod xact;
 pub mod xlog;

@@ -27,6 +27,8 @@ const FIRST_CUSTOM_RMGR: u8 = 128;
 pub const RM_XLOG: u8 = 0;
 /// `RM_XACT_ID`: commits and aborts.
 pub const RM_XACT: u8 = 1;
+/// `RM_TBLSPC_ID`: tablespaces made and dropped.
+pub const RM_TBLSPC: u8 = 5;
 
 /// `XLOG_SWITCH`.
 const XLOG_SWITCH: u8 = 0x40;

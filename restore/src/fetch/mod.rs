@@ -10,9 +10,10 @@
 //! [`highwater_archive::wal::get`]. It is written beside the destination, fsynced and renamed: PostgreSQL sees all of it or
 //! nothing, also when a file of an earlier call is still there.
 
+mod standby;
 mod verdict;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +23,13 @@ use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::{Lineage, LineageError};
 use highwater_archive::repository::Repository;
 use highwater_archive::wal::{self, WalGetError};
+use highwater_pitr::index::TablespaceRecord;
 use highwater_pitr::segment::WalFile;
 
 pub use verdict::{Answer, Verdict, verdict};
 
 use crate::plan_file::{PlanFile, Scope};
+use crate::replayed::ReplayedError;
 
 /// The wait after the first round in which nobody could answer; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -74,6 +77,14 @@ impl Source {
     }
 }
 
+/// A file that a repository gave.
+#[derive(Debug)]
+struct Delivery {
+    bytes: Vec<u8>,
+    /// What its replay makes and drops, where that must be known; `None` while it is not.
+    made: Option<Vec<TablespaceRecord>>,
+}
+
 /// What is wanted and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -83,6 +94,8 @@ pub struct Request<'a> {
     pub destination: &'a Path,
     /// The plan of this restore, where there is one.
     pub plan: Option<&'a PlanFile>,
+    /// The server's data directory, in which it runs `restore_command`.
+    pub data_dir: &'a Path,
     /// Whether the server is a standby: `standby.signal` lies in its data directory now.
     pub standby: bool,
     /// How long to go on while nobody can answer.
@@ -119,6 +132,14 @@ pub enum FetchError {
         /// The file.
         file: String,
     },
+    /// A standby must not replay it on this host.
+    #[error("{file} is not handed out: {why}")]
+    Tablespace {
+        /// The file.
+        file: String,
+        /// What would happen.
+        why: ReplayedError,
+    },
     /// It could not be put where PostgreSQL wants it.
     #[error(transparent)]
     Put(#[from] DurableError),
@@ -132,6 +153,9 @@ impl FetchError {
             Self::Missing { .. } => {
                 Some("`highwater list` shows gaps; choose a target before this one".into())
             }
+            Self::Tablespace { .. } => Some(
+                "a standby cannot put it elsewhere: let it run on another host, or move what is there away, and start it again".into(),
+            ),
             Self::Put(error) => error.hint(),
         }
     }
@@ -141,11 +165,6 @@ impl FetchError {
 /// file.
 pub fn is_standby(data_dir: &Path) -> bool {
     data_dir.join("standby.signal").exists()
-}
-
-/// The data directory that `%p` is relative to: PostgreSQL runs `restore_command` in it.
-pub fn data_dir_of_caller() -> PathBuf {
-    PathBuf::from(".")
 }
 
 /// Brings the file to its destination.
@@ -167,7 +186,9 @@ pub async fn fetch(
         let mut answers = Vec::with_capacity(sources.len());
         for source in sources.iter_mut() {
             match ask(source, request).await {
-                Ok(Some(bytes)) => {
+                Ok(Some(Delivery { bytes, made })) => {
+                    standby::may_be_replayed(made.iter().flatten(), request.data_dir)
+                        .map_err(|why| FetchError::Tablespace { file: request.file.to_string(), why })?;
                     durable::replace(request.destination, &[bytes])?;
                     return Ok(Outcome::Delivered);
                 }
@@ -196,7 +217,7 @@ pub async fn fetch(
 
 /// Asks one repository. What it opened earlier may have been unmounted or removed since, and then everything in it looks absent:
 /// so absence is only believed of a repository that is still there.
-async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8>>, SourceError> {
+async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Delivery>, SourceError> {
     let lineage = source.lineage().await?;
     let failed = |message: String, hint: Option<String>, permanent: bool| SourceError {
         repository: source.name.clone(),
@@ -204,9 +225,12 @@ async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8
         hint,
         permanent,
     };
-    let got = match wal::get(&lineage, &request.file).await {
-        Ok(None) => partial(&lineage, request).await,
-        answer => answer,
+    let goes_on = request.plan.is_some_and(|plan| plan.last_segment.is_none());
+    let got = match request.file {
+        WalFile::Segment(name) if goes_on => standby::get(&lineage, name).await,
+        _ => wal::get(&lineage, &request.file)
+            .await
+            .map(|found| found.map(|bytes| Delivery { bytes, made: Some(Vec::new()) })),
     };
     let got = got.map_err(|error| {
         // Whatever the store says may be mended while PostgreSQL waits: a mount, a permission, a network. Damage stays.
@@ -221,17 +245,13 @@ async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Vec<u8
             return Err(failed("another repository lies at this URL now".to_owned(), None, true));
         }
     }
-    Ok(got)
-}
-
-/// The last segment of the plan may exist only as the `.partial` that the end of a timeline left; PostgreSQL never asks for
-/// that by name (`XLogFileRead` in `xlogrecovery.c`). It is as long as a segment, which PostgreSQL insists on.
-async fn partial(lineage: &Lineage, request: &Request<'_>) -> Result<Option<Vec<u8>>, WalGetError> {
-    let WalFile::Segment(name) = request.file else { return Ok(None) };
-    if request.plan.is_none_or(|plan| plan.last_segment != Some(name)) {
-        return Ok(None);
+    match got {
+        Some(Delivery { made: None, .. }) => {
+            let reason = "whether it makes a tablespace is not known without the segment before it";
+            Err(failed(format!("{}: {reason}", request.file), None, false))
+        }
+        got => Ok(got),
     }
-    Ok(wal::get_partial(lineage, name).await?.map(|partial| partial.bytes))
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ async fn ask_for(file: &str, standby: bool, sources: &mut [Source]) -> Asked {
         file: file.parse().unwrap(),
         destination: &destination,
         plan: None,
+        data_dir: directory.path(),
         standby,
         deadline: Duration::from_secs(120),
     };

@@ -58,7 +58,8 @@ impl Layout {
     /// [`RebuildError::Io`], [`RebuildError::Durable`].
     pub(super) fn create(options: &RebuildOptions, mode: u32) -> Result<Layout, RebuildError> {
         let data_dir = &options.data_dir;
-        durable::create_dir_all_durable(data_dir)?;
+        let owner = options.owner.clone();
+        ownership::make_directory(data_dir, owner.as_ref())?;
         durable::create_dir_all_durable(&data_dir.join(OWN_DIRECTORY))?;
         let marker = data_dir.join(INCOMPLETE_MARKER);
         if durable::write_new(&marker, &[INCOMPLETE_TEXT.as_bytes()])? == durable::Published::Exists {
@@ -70,7 +71,7 @@ impl Layout {
         durable::create_dir_all_durable(&outside)?;
         let mut roots = vec![Root::open(data_dir)?, Root::open(&outside)?];
         let mut push = |path: &Path| -> Result<RootIndex, RebuildError> {
-            durable::create_dir_all_durable(path)?;
+            ownership::make_directory(path, owner.as_ref())?;
             let index = RootIndex::try_from(roots.len())
                 .map_err(|_| RebuildError::Hostile("more tablespaces than can be".into()))?;
             roots.push(Root::open(path)?);
@@ -81,7 +82,6 @@ impl Layout {
         for placed in &options.tablespaces {
             tablespaces.push((placed.oid, push(&placed.directory)?));
         }
-        let owner = options.owner.clone();
         Ok(Layout { roots, wal, tablespaces, owner, mode, lacks_openat2: AtomicBool::new(false) })
     }
 

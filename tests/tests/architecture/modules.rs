@@ -40,6 +40,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "in_effect",
             "ownership",
             "tablespaces",
+            "replayed",
             "plan_file",
             "server",
             "settings",

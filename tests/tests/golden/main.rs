@@ -68,6 +68,8 @@ fn every_persisted_form_is_in_the_fixture() {
         "\"unfinished\":{",
         "before the drop",
         "commit_prepared",
+        "-tablespace\",\"end\"",
+        "\"created\":null",
         "\"generation\":2",
         "\"class\":\"content\",\"id\":4",
         "\"symlink\"",

@@ -18,6 +18,7 @@ mod ground;
 mod owners;
 mod places;
 mod refusals;
+mod replayed;
 mod repositories;
 mod start;
 mod successor;

@@ -28,9 +28,11 @@ fn make_the_fixtures() {
         let work = Workload::new(&cluster);
         let begin = work.switch_and_wait();
         work.a_little_of_everything();
+        work.a_tablespace(&scratch.dir("one"));
         work.switch_and_wait();
         work.promote();
         work.a_little_of_everything();
+        work.a_tablespace(&scratch.dir("another"));
         work.switch_and_wait();
 
         let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -75,6 +77,7 @@ fn expected(line: &str) -> Option<String> {
             format!(" {kind} {xid} {}", time.split(';').next()?.rsplit(": ").next()?)
         }
         "RESTORE_POINT" => format!(" {desc}"),
+        "CREATE" | "DROP" if rmgr == "Tablespace" => format!(" {}", desc.trim_end()),
         kind @ ("CHECKPOINT_ONLINE" | "CHECKPOINT_SHUTDOWN") => {
             format!(
                 " {kind} {}",

@@ -36,6 +36,7 @@ fn every_record_is_read_as_pg_waldump_reads_it() {
         work.concurrent_sessions();
         work.transactions_of_every_kind();
         work.records_at_the_end_of_a_segment();
+        work.tablespaces(&scratch.dir("tablespaces"));
         work.records_larger_than_a_segment();
         work.crash();
         work.concurrent_sessions();
@@ -46,6 +47,7 @@ fn every_record_is_read_as_pg_waldump_reads_it() {
         assert!(seen.crossing_transactions >= 3 && seen.crossing_restore_points >= 2, "{seen:?}");
         assert!(seen.given_up == 1 && seen.split_headers >= 2 && seen.switches >= 3, "{seen:?}");
         assert!(seen.whole_segments_of_one_record >= 2, "{seen:?}");
+        assert!(seen.tablespaces == 5 && seen.crossing_tablespaces == 1, "{seen:?}");
 
         work.promote();
         work.concurrent_sessions();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use highwater_pitr::index::{Chain, SegmentIndex, TransactionEnd, TransactionKind};
+use highwater_pitr::index::{Chain, SegmentIndex, TablespaceChange, TransactionEnd, TransactionKind};
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::scan::{ChainEnd, SegmentScan, scan_segment};
 use highwater_pitr::segment::SegmentName;
@@ -45,9 +45,11 @@ pub struct Seen {
     pub transactions: usize,
     pub restore_points: usize,
     pub checkpoints: usize,
+    pub tablespaces: usize,
     pub switches: usize,
     pub crossing_transactions: usize,
     pub crossing_restore_points: usize,
+    pub crossing_tablespaces: usize,
     pub split_headers: usize,
     pub given_up: usize,
     pub whole_segments_of_one_record: usize,
@@ -112,6 +114,8 @@ pub fn compare(postgres: &Postgres, segments: &Segments, timeline: u32) -> Seen 
     let mut ends: Vec<TransactionEnd> = Vec::new();
     let mut points: Vec<(Lsn, String)> = Vec::new();
     let mut checkpoints: BTreeMap<Lsn, (Lsn, bool)> = BTreeMap::new();
+    let mut tablespaces: Vec<(Lsn, String)> = Vec::new();
+    let mut prevs: Vec<(Lsn, Lsn)> = Vec::new();
     let mut chain = Chain::new();
     let mut crossing: Option<(Lsn, Option<RecordHeader>)> = None;
     for (name, scan, bytes) in &segments.list {
@@ -128,6 +132,17 @@ pub fn compare(postgres: &Postgres, segments: &Segments, timeline: u32) -> Seen 
         }
         seen.crossing_transactions += usize::from(seam.transaction.is_some());
         seen.crossing_restore_points += usize::from(seam.restore_point.is_some());
+        seen.crossing_tablespaces += usize::from(seam.tablespace.is_some());
+        for tablespace in seam.tablespace.iter().chain(&index.tablespaces) {
+            let text = match &tablespace.change {
+                TablespaceChange::Created { path } => {
+                    format!("CREATE {} \"{}\"", tablespace.oid, String::from_utf8_lossy(path))
+                }
+                TablespaceChange::Dropped => format!("DROP {}", tablespace.oid),
+            };
+            tablespaces.push((tablespace.lsn, text));
+            prevs.push((tablespace.lsn, tablespace.prev));
+        }
         seen.switches += usize::from(index.ended_by_switch);
         seen.whole_segments_of_one_record += usize::from(index.first_record.is_none());
         ends.extend(seam.transaction.iter().chain(&index.transactions));
@@ -190,10 +205,23 @@ pub fn compare(postgres: &Postgres, segments: &Segments, timeline: u32) -> Seen 
         })
         .collect();
     assert_eq!(checkpoints, judged);
+    let judged: Vec<(Lsn, String)> = text
+        .lines()
+        .filter(|line| line.starts_with("rmgr: Tablespace"))
+        .filter_map(|line| {
+            Some((Line::theirs(line)?.lsn, line.split_once("desc: ")?.1.trim_end().to_owned()))
+        })
+        .collect();
+    assert_eq!(tablespaces, judged);
+    for (lsn, prev) in prevs {
+        let line = lines.iter().find(|line| line.lsn == lsn);
+        assert!(line.is_some_and(|line| line.rest.as_ref().is_none_or(|rest| rest.3 == prev)), "{lsn}");
+    }
     seen.records = lines.len();
     seen.transactions = ends.len();
     seen.restore_points = points.len();
     seen.checkpoints = checkpoints.len();
+    seen.tablespaces = tablespaces.len();
     seen
 }
 

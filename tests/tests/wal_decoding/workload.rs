@@ -102,6 +102,27 @@ impl<'a> Workload<'a> {
         session.execute("select pg_switch_wal()");
     }
 
+    /// Tablespaces made and dropped; the record of the last one is cut by the end of a segment, within its long path.
+    pub fn tablespaces(&self, directory: &std::path::Path) {
+        let session = self.cluster.session();
+        let long = format!("{0}/{0}/{0}", "a".repeat(200));
+        for (name, below) in [("short", "a short one"), ("long", &long), ("cut", &format!("{long}/cut"))] {
+            let location = directory.join(below);
+            std::fs::create_dir_all(&location).unwrap();
+            for path in location.ancestors().take_while(|path| *path != directory) {
+                highwater_tests::give_to_server_user(path);
+            }
+            if name == "cut" {
+                self.leave(&session, 448);
+            }
+            session.execute(&format!("create tablespace {name} location '{}'", location.display()));
+            session.execute(&format!("create table in_{name} (id int) tablespace {name}"));
+        }
+        session.execute("drop table in_short, in_long");
+        session.execute("drop tablespace short");
+        session.execute("drop tablespace long");
+    }
+
     /// Records with segments to themselves.
     pub fn records_larger_than_a_segment(&self) {
         let session = self.cluster.session();
@@ -126,6 +147,12 @@ impl<'a> Workload<'a> {
         self.leave(&session, 40);
         session.execute("select pg_create_restore_point('across the end of a segment')");
         session.execute("select pg_logical_emit_message(true, 'large', repeat('.', 1500000))");
+    }
+
+    /// A tablespace that comes and goes.
+    pub fn a_tablespace(&self, directory: &std::path::Path) {
+        self.cluster.execute(&format!("create tablespace brief location '{}'", directory.display()));
+        self.cluster.execute("drop tablespace brief");
     }
 
     /// The loss of the host's power.

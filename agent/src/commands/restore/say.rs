@@ -9,6 +9,7 @@ use highwater_restore::conf_file::shell_word;
 use highwater_restore::finish::Finished;
 use highwater_restore::preflight::{Preflight, Request};
 use highwater_restore::rebuild::Rebuilt;
+use highwater_restore::replayed::{Found, Replayed};
 use highwater_restore::server::{Installation, State};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -33,13 +34,14 @@ pub struct Plan {
     fetch_bytes: u64,
     requests: u64,
     spaces: Vec<(String, u64, u64)>,
+    replayed: Vec<Replayed>,
     notes: Vec<String>,
 }
 
 impl Plan {
     /// The plan in words and numbers.
     pub fn of(preflight: &Preflight, request: &Request, sources: &Sources) -> Self {
-        let Preflight { plan, manifest, spaces, .. } = preflight;
+        let Preflight { plan, manifest, spaces, replayed, .. } = preflight;
         let stop: Vec<String> =
             plan.stop.stop.settings().iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let newest = plan.stop.newest_commit.as_ref();
@@ -64,6 +66,7 @@ impl Plan {
                 .iter()
                 .map(|space| (space.path.display().to_string(), space.needed, space.free))
                 .collect(),
+            replayed: replayed.clone(),
             notes,
         }
     }
@@ -74,6 +77,19 @@ impl Plan {
             .spaces
             .iter()
             .map(|(path, needed, free)| json!({"path": path, "needed_bytes": needed, "free_bytes": free}))
+            .collect();
+        let replayed: Vec<Value> = self
+            .replayed
+            .iter()
+            .map(|tablespace| {
+                json!({
+                    "oid": tablespace.oid,
+                    "path": tablespace.path.display().to_string(),
+                    "created_lsn": tablespace.lsn.to_string(),
+                    "dropped_lsn": tablespace.dropped.map(|lsn| lsn.to_string()),
+                    "directory": tablespace.found.as_str(),
+                })
+            })
             .collect();
         json!({
             "version": 1,
@@ -92,6 +108,7 @@ impl Plan {
             },
             "fetch": {"bytes": self.fetch_bytes, "requests": self.requests},
             "space": spaces,
+            "replayed_tablespaces": replayed,
             "notes": self.notes,
         })
     }
@@ -120,6 +137,16 @@ impl fmt::Display for Plan {
         )?;
         for (path, needed, free) in &self.spaces {
             writeln!(f, "space       {path}: {} needed, {} free", HumanBytes(*needed), HumanBytes(*free))?;
+        }
+        for Replayed { oid, path, lsn, dropped, found } in &self.replayed {
+            let dropped = dropped.map_or_else(String::new, |lsn| format!(", and dropped at {lsn}"));
+            let directory = match found {
+                Found::Absent => "; the directory will be made",
+                Found::Empty => "; the directory is there and empty",
+                Found::Restored => "",
+            };
+            let path = path.display();
+            writeln!(f, "tablespace  {oid} is made by replay at LSN {lsn}{dropped}, in {path}{directory}")?;
         }
         for note in &self.notes {
             writeln!(f, "note        {note}")?;
