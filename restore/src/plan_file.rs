@@ -14,7 +14,7 @@ use highwater_archive::keyring::{Keyring, KeyringError, Unlock};
 use highwater_archive::lineage::{Lineage, LineageError, LineageRecord};
 use highwater_archive::names::ClusterName;
 use highwater_archive::repository::{Cluster, Repository, RepositoryInfo};
-use highwater_archive::store::{self, ExposeSecret as _, SecretString, StoreSpec};
+use highwater_archive::store::{self, ExposeSecret as _, StoreSpec};
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::{SegmentName, WalFile, WalSegmentSize};
 use highwater_pitr::timeline::{Ancestor, Ancestry, TimelineHistory, TimelineId};
@@ -33,7 +33,7 @@ const FORMAT: &str = "highwater restore plan";
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The plan of one restore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlanFile {
     format: String,
     version: u32,
@@ -70,24 +70,13 @@ pub struct PlanAncestor {
 }
 
 /// One repository, without secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlanRepository {
     /// Its name in the configuration.
     pub name: String,
-    /// Its URL.
-    pub url: String,
-    /// S3: the service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// S3: the region.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// S3: bucket in the path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path_style: Option<bool>,
-    /// S3: plain HTTP.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub allow_http: bool,
+    /// How to reach it.
+    #[serde(flatten)]
+    pub store: StoreSpec,
     /// `highwater.json`, as it was when the restore was planned.
     info: RepositoryInfo,
     /// The lineage that is read.
@@ -100,17 +89,8 @@ pub struct PlanRepository {
 #[derive(Serialize, Deserialize, Default)]
 struct Secrets {
     identity: String,
-    stores: BTreeMap<String, StoreSecrets>,
-}
-
-#[derive(Serialize, Deserialize, Default)]
-struct StoreSecrets {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    access_key_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    secret_access_key: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    session_token: Option<String>,
+    /// By repository, then by the name of the option.
+    stores: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// The bounds of what a restore reads.
@@ -226,18 +206,16 @@ pub fn write(
     let mut planned = Vec::with_capacity(repositories.len());
     for RepositoryToPlan { name, store, lineage } in repositories {
         let wrapped = lineage.keys().wrap(&recipients)?;
+        // The server that asks for WAL will not have the environment of this restore.
+        let settled = store::settled(store).map_err(LineageError::from)?;
+        secrets.stores.insert((*name).to_owned(), settled.secrets());
         planned.push(PlanRepository {
             name: (*name).to_owned(),
-            url: store.url.clone(),
-            endpoint: store.endpoint.clone(),
-            region: store.region.clone(),
-            path_style: store.path_style,
-            allow_http: store.allow_http,
+            store: settled,
             info: lineage.repository().info().clone(),
             lineage: lineage.record().clone(),
             keyring: base64::engine::general_purpose::STANDARD.encode(wrapped),
         });
-        secrets.stores.insert((*name).to_owned(), StoreSecrets::of(store));
     }
     let timelines = bounds.ancestry.spans();
     let plan = PlanFile {
@@ -305,16 +283,9 @@ impl PlanFile {
             let wrapped = base64::engine::general_purpose::STANDARD
                 .decode(&repository.keyring)
                 .map_err(|error| malformed(error.to_string()))?;
-            let mut store = StoreSpec { url: repository.url.clone(), ..StoreSpec::default() };
-            store.endpoint = repository.endpoint.clone();
-            store.region = repository.region.clone();
-            store.path_style = repository.path_style;
-            store.allow_http = repository.allow_http;
-            if let Some(secrets) = secrets.stores.get(&repository.name) {
-                store.access_key_id = secrets.access_key_id.clone().map(SecretString::from);
-                store.secret_access_key = secrets.secret_access_key.clone().map(SecretString::from);
-                store.session_token = secrets.session_token.clone().map(SecretString::from);
-            }
+            let nothing = BTreeMap::new();
+            let secrets = secrets.stores.get(&repository.name).unwrap_or(&nothing);
+            let store = repository.store.clone().with_secrets(secrets);
             let keys = Keyring::unwrap(&wrapped, &unlock)?;
             let lineage = repository.open(&store, &self.cluster, keys)?;
             opened.push(PlannedRepository { name: repository.name.clone(), store, lineage });
@@ -389,30 +360,6 @@ pub enum Scope {
     Optional,
     /// No part of the way; the answer is "no such file" and nobody is asked. The text says why.
     Outside(&'static str),
-}
-
-impl StoreSecrets {
-    /// The credentials in `store`, or those that the environment gives to it now and will not give to the server later.
-    fn of(store: &StoreSpec) -> StoreSecrets {
-        let exposed =
-            |secret: &Option<SecretString>| secret.as_ref().map(|text| text.expose_secret().to_owned());
-        if !store.url.starts_with("s3:") {
-            return StoreSecrets::default();
-        }
-        if store.access_key_id.is_some() || store.secret_access_key.is_some() {
-            return StoreSecrets {
-                access_key_id: exposed(&store.access_key_id),
-                secret_access_key: exposed(&store.secret_access_key),
-                session_token: exposed(&store.session_token),
-            };
-        }
-        let environment = |name: &str| std::env::var(name).ok();
-        StoreSecrets {
-            access_key_id: environment("AWS_ACCESS_KEY_ID"),
-            secret_access_key: environment("AWS_SECRET_ACCESS_KEY"),
-            session_token: environment("AWS_SESSION_TOKEN"),
-        }
-    }
 }
 
 /// A whole file, of at most [`MAX_BYTES`], and its mode.

@@ -1,4 +1,4 @@
-//! What every store must do, as one suite: a new store is one more line in `tests/tests/store_conformance.rs`.
+//! What every store must do, as one suite: a new store is one more line in `tests/tests/store_conformance`.
 //!
 //! Each check works below a directory of its own and leaves nothing behind that another would see.
 

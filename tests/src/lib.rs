@@ -10,12 +10,15 @@
 //! `HIGHWATER_SEED` (replays a failure), `HIGHWATER_SCALE` (`ci` or `soak`), `HIGHWATER_BIN` (a binary built before),
 //! `HIGHWATER_KEEP=1` (leaves scratch directories).
 
+pub mod az;
 mod binary;
 mod cluster;
 pub mod conformance;
 mod exercised;
 pub mod golden;
+pub mod gs;
 mod highwater;
+pub mod http;
 mod load;
 mod postgres;
 pub mod python;

@@ -91,7 +91,7 @@ options! {
         "How to reach the running cluster, as libpq writes it. Passwords come from passfile= or ~/.pgpass.";
 
     REPOSITORY_URL: String = "repository.*.url", "URL", units::text, Default::Required, Carrier::Any,
-        "Where the repository lies: file:///directory or s3://bucket/prefix.";
+        "Where the repository lies: file:///directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.";
     REPOSITORY_KEY_FILE: PathBuf = "repository.*.key_file", "file", units::absolute_path,
         Default::Computed("/etc/highwater/NAME.key for the cluster NAME"), Carrier::Any,
         "The age identity, or a passphrase, that opens the keyring. Only its owner may read it.";
@@ -101,25 +101,46 @@ options! {
         "A command that prints the content of the key file.";
     REPOSITORY_COMPRESSION: Codec = "repository.*.compression", "lz4, zstd or none", units::codec, Default::Text("lz4"), Carrier::Any,
         "How content is compressed before it is sealed.";
-    REPOSITORY_ENDPOINT: String = "repository.*.endpoint", "URL", units::text, Default::Computed("Amazon S3"), Carrier::Any,
-        "The address of an S3 service other than Amazon's.";
-    REPOSITORY_REGION: String = "repository.*.region", "region", units::text, Default::Computed("AWS_REGION, or us-east-1"), Carrier::Any,
-        "The region that requests are signed for.";
-    REPOSITORY_PATH_STYLE: bool = "repository.*.path_style", "true or false", units::boolean,
-        Default::Computed("true with an endpoint, false without"), Carrier::Any,
-        "Whether the bucket stands in the path of a request instead of its host name.";
+    REPOSITORY_ENDPOINT: String = "repository.*.endpoint", "URL", units::text, Default::Computed("the provider's own"), Carrier::Any,
+        "The address of a service that is not the provider's own, such as https://storage.example.com:9000.";
     REPOSITORY_ALLOW_HTTP: bool = "repository.*.allow_http", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
         "Whether an endpoint may be reached without TLS.";
+    REPOSITORY_REGION: String = "repository.*.region", "region", units::text, Default::Computed("AWS_REGION, or us-east-1"), Carrier::Any,
+        "S3: the region that requests are signed for.";
+    REPOSITORY_PATH_STYLE: bool = "repository.*.path_style", "true or false", units::boolean,
+        Default::Computed("true with an endpoint, false without"), Carrier::Any,
+        "S3: whether the bucket stands in the path of a request instead of its host name.";
     REPOSITORY_ACCESS_KEY_ID: String = "repository.*.access_key_id", "text", units::text, Default::Computed("AWS_ACCESS_KEY_ID"), Carrier::Any,
-        "The name of the S3 access key.";
+        "S3: the name of the access key.";
     REPOSITORY_SECRET: String = "repository.*.secret_access_key", "secret", units::text, Default::Computed("AWS_SECRET_ACCESS_KEY"), Carrier::Environment,
-        "The S3 access key's secret.";
+        "S3: the access key's secret.";
     REPOSITORY_SECRET_FILE: PathBuf = "repository.*.secret_access_key_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
         "A file that holds the secret. Only its owner may read it.";
     REPOSITORY_SECRET_COMMAND: String = "repository.*.secret_access_key_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
         "A command that prints the secret.";
     REPOSITORY_SESSION_TOKEN: String = "repository.*.session_token", "secret", units::text, Default::Computed("AWS_SESSION_TOKEN"), Carrier::Environment,
-        "The session token of temporary S3 credentials.";
+        "S3: the session token of temporary credentials.";
+    REPOSITORY_SERVICE_ACCOUNT: String = "repository.*.service_account_key", "secret", units::text,
+        Default::Computed("the file that GOOGLE_APPLICATION_CREDENTIALS names"), Carrier::Environment,
+        "Google Cloud Storage: the JSON key of a service account.";
+    REPOSITORY_SERVICE_ACCOUNT_FILE: PathBuf = "repository.*.service_account_key_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
+        "A file that holds the JSON key. Only its owner may read it.";
+    REPOSITORY_SERVICE_ACCOUNT_COMMAND: String = "repository.*.service_account_key_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
+        "A command that prints the JSON key.";
+    REPOSITORY_ACCOUNT: String = "repository.*.account", "text", units::text, Default::Computed("AZURE_STORAGE_ACCOUNT"), Carrier::Any,
+        "Azure: the storage account that the container belongs to.";
+    REPOSITORY_ACCOUNT_KEY: String = "repository.*.account_key", "secret", units::text, Default::Computed("AZURE_STORAGE_KEY"), Carrier::Environment,
+        "Azure: one of the storage account's access keys.";
+    REPOSITORY_ACCOUNT_KEY_FILE: PathBuf = "repository.*.account_key_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
+        "A file that holds the account's key. Only its owner may read it.";
+    REPOSITORY_ACCOUNT_KEY_COMMAND: String = "repository.*.account_key_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
+        "A command that prints the account's key.";
+    REPOSITORY_SAS_TOKEN: String = "repository.*.sas_token", "secret", units::text, Default::Computed("AZURE_STORAGE_SAS_TOKEN"), Carrier::Environment,
+        "Azure: a shared access signature, where there is no account_key.";
+    REPOSITORY_SAS_TOKEN_FILE: PathBuf = "repository.*.sas_token_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
+        "A file that holds the shared access signature. Only its owner may read it.";
+    REPOSITORY_SAS_TOKEN_COMMAND: String = "repository.*.sas_token_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
+        "A command that prints the shared access signature.";
 
     WAL_REQUIRED_REPOSITORIES: RequiredRepositories = "wal.required_repositories", "all, or a number", units::required, Default::Text("all"), Carrier::Any,
         "How many repositories must hold WAL before it counts as archived.";

@@ -68,7 +68,10 @@ impl Raw {
             return Err(ConfigError::UnknownKey { key, place, nearest });
         };
         if option.spec().carrier == Carrier::Environment && !from_environment {
-            let instead = format!("set {} instead, or {key}_file or {key}_command", environment_name(&key));
+            let others = ["_file", "_command"].map(|other| format!("{key}{other}"));
+            let others: Vec<String> = others.into_iter().filter(|other| find(other).is_some()).collect();
+            let instead = format!("set {} instead", environment_name(&key));
+            let instead = [vec![instead], others].concat().join(", or ");
             return Err(ConfigError::SecretInTheOpen { key, place, instead });
         }
         if let Err(reason) = option.check(&text) {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use highwater_archive::names::ClusterName;
 use highwater_archive::seal::Codec;
-use highwater_archive::store::StoreSpec;
+use highwater_archive::store::{SecretString, StoreSpec};
 
-use super::options as opt;
+use super::options::{self as opt, Opt};
 use super::raw::{Raw, environment_name};
 use super::{ConfigError, DIRECTORY, secret};
 
@@ -174,21 +174,41 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
                 .unwrap_or_else(|| Path::new(DIRECTORY).join(format!("{cluster}.key"))),
         ),
     };
-    let secret_access_key = secret::fetch(
-        &opt::REPOSITORY_SECRET.spec.key.replace('*', name),
-        raw.get(&opt::REPOSITORY_SECRET, name)?,
-        raw.get(&opt::REPOSITORY_SECRET_FILE, name)?,
-        raw.get(&opt::REPOSITORY_SECRET_COMMAND, name)?,
-    )?;
+    let secret = |value: &Opt<String>, file: &Opt<PathBuf>, command: &Opt<String>| {
+        let key = value.spec.key.replace('*', name);
+        let sources = (raw.get(value, name)?, raw.get(file, name)?, raw.get(command, name)?);
+        let fetched = secret::fetch(&key, sources.0, sources.1, sources.2)?;
+        Ok::<_, ConfigError>(fetched.map(SecretString::from))
+    };
     let store = StoreSpec {
         url,
         endpoint: raw.get(&opt::REPOSITORY_ENDPOINT, name)?,
-        region: raw.get(&opt::REPOSITORY_REGION, name)?,
-        access_key_id: raw.get(&opt::REPOSITORY_ACCESS_KEY_ID, name)?.map(Into::into),
-        secret_access_key: secret_access_key.map(Into::into),
-        session_token: raw.get(&opt::REPOSITORY_SESSION_TOKEN, name)?.map(Into::into),
-        path_style: raw.get(&opt::REPOSITORY_PATH_STYLE, name)?,
         allow_http: raw.get(&opt::REPOSITORY_ALLOW_HTTP, name)?.unwrap_or(false),
+        region: raw.get(&opt::REPOSITORY_REGION, name)?,
+        path_style: raw.get(&opt::REPOSITORY_PATH_STYLE, name)?,
+        access_key_id: raw.get(&opt::REPOSITORY_ACCESS_KEY_ID, name)?.map(Into::into),
+        secret_access_key: secret(
+            &opt::REPOSITORY_SECRET,
+            &opt::REPOSITORY_SECRET_FILE,
+            &opt::REPOSITORY_SECRET_COMMAND,
+        )?,
+        session_token: raw.get(&opt::REPOSITORY_SESSION_TOKEN, name)?.map(Into::into),
+        service_account_key: secret(
+            &opt::REPOSITORY_SERVICE_ACCOUNT,
+            &opt::REPOSITORY_SERVICE_ACCOUNT_FILE,
+            &opt::REPOSITORY_SERVICE_ACCOUNT_COMMAND,
+        )?,
+        account: raw.get(&opt::REPOSITORY_ACCOUNT, name)?,
+        account_key: secret(
+            &opt::REPOSITORY_ACCOUNT_KEY,
+            &opt::REPOSITORY_ACCOUNT_KEY_FILE,
+            &opt::REPOSITORY_ACCOUNT_KEY_COMMAND,
+        )?,
+        sas_token: secret(
+            &opt::REPOSITORY_SAS_TOKEN,
+            &opt::REPOSITORY_SAS_TOKEN_FILE,
+            &opt::REPOSITORY_SAS_TOKEN_COMMAND,
+        )?,
     };
     Ok(RepositoryConfig {
         name: name.to_owned(),

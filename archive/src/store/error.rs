@@ -52,6 +52,8 @@ pub enum StoreError {
         store: String,
         /// Which of them.
         reason: String,
+        /// How to give them.
+        hint: &'static str,
     },
     /// The filesystem can neither `link` nor rename without replacing, so two writers could overwrite each other (I3).
     #[error("cannot publish {path} in {store}: the filesystem has neither hard links nor RENAME_NOREPLACE")]
@@ -177,14 +179,12 @@ impl StoreError {
                 Some("is the disk mounted, and the URL right? `highwater init` makes a new repository".into())
             }
             Self::InvalidUrl { .. } => {
-                Some("use file:///directory or s3://bucket/prefix, with endpoint and region as keys beside it".into())
+                Some("use file:///directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, with other options as keys beside it".into())
             }
             Self::UnsupportedScheme { .. } => {
-                Some("use file:///directory, or s3:// through the store's S3-compatible endpoint".into())
+                Some("use file:///, gs://, az://, or s3:// through the store's S3-compatible endpoint".into())
             }
-            Self::MissingCredentials { .. } => Some(
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or access_key_id and secret_access_key of the repository".into(),
-            ),
+            Self::MissingCredentials { hint, .. } => Some((*hint).into()),
             Self::NoAtomicPublish { .. } => Some(
                 "put the repository on another filesystem (ext4, XFS, Btrfs, ZFS, NFS), or in object storage".into(),
             ),

@@ -2,7 +2,7 @@
 //!
 //! A path is relative to the URL's prefix: components of `[A-Za-z0-9._-]` joined by `/` (see [`path::check`]). An object is
 //! written once and never changed; there is no update, no rename and no compare-and-swap, because nothing above may
-//! need one (I5). Every implementation passes the suite in `tests/tests/store_conformance.rs`.
+//! need one (I5). Every implementation passes the suite in `tests/tests/store_conformance`.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -14,13 +14,16 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 pub use secrecy::{ExposeSecret, SecretString};
 
+mod cloud;
 mod error;
 pub mod local;
 pub mod memory;
 pub mod path;
-pub mod s3;
+mod spec;
 
 pub use error::StoreError;
+use spec::Environment;
+pub use spec::StoreSpec;
 
 /// The most that [`Store::get`] reads into memory, in bytes: twice the largest object of the format.
 pub const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;
@@ -116,27 +119,6 @@ pub struct Listing {
     pub directories: Vec<String>,
 }
 
-/// All it takes to open a store. Options that do not apply to the URL's kind are ignored.
-#[derive(Debug, Clone, Default)]
-pub struct StoreSpec {
-    /// `file:///directory` or `s3://bucket/prefix`.
-    pub url: String,
-    /// S3: the service, as `https://host[:port]`; absent for Amazon's own.
-    pub endpoint: Option<String>,
-    /// S3: the region that requests are signed for; absent means `AWS_REGION`, then `us-east-1`.
-    pub region: Option<String>,
-    /// S3: the access key; absent means `AWS_ACCESS_KEY_ID`.
-    pub access_key_id: Option<SecretString>,
-    /// S3: its secret; absent means `AWS_SECRET_ACCESS_KEY`.
-    pub secret_access_key: Option<SecretString>,
-    /// S3: the token of temporary credentials; absent means `AWS_SESSION_TOKEN` where the keys come from the environment too.
-    pub session_token: Option<SecretString>,
-    /// S3: bucket in the path instead of the host name; absent means yes with an `endpoint`, no without.
-    pub path_style: Option<bool>,
-    /// S3: allow plain `http://` beyond the loopback interface.
-    pub allow_http: bool,
-}
-
 /// Opens the store that `spec` names. Nothing is asked of it and nothing written: a wrong bucket shows at the first use.
 ///
 /// # Errors
@@ -144,9 +126,30 @@ pub struct StoreSpec {
 pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
     let invalid = |reason: String| StoreError::InvalidUrl { url: spec.url.clone(), reason };
     let url = url::Url::parse(&spec.url).map_err(|error| invalid(error.to_string()))?;
+    let look_up = |name: &str| std::env::var(name).ok();
+    let environment = Environment::new(&look_up);
     match url.scheme() {
         "file" => Ok(Arc::new(local::LocalStore::from_url(&url)?)),
-        "s3" => Ok(Arc::new(s3::S3Store::open(&url, spec)?)),
+        "s3" => Ok(Arc::new(cloud::s3::open(&url, spec, &environment)?)),
+        "gs" => Ok(Arc::new(cloud::gs::open(&url, spec, &environment)?)),
+        "az" => Ok(Arc::new(cloud::az::open(&url, spec, &environment)?)),
         scheme => Err(StoreError::UnsupportedScheme { url: spec.url.clone(), scheme: scheme.to_owned() }),
     }
+}
+
+/// The same spec with everything in it that the environment would decide, so that it opens the same store in another one.
+///
+/// # Errors
+/// As [`open`].
+pub fn settled(spec: &StoreSpec) -> Result<StoreSpec, StoreError> {
+    let look_up = |name: &str| std::env::var(name).ok();
+    let environment = Environment::new(&look_up);
+    let mut settled = spec.clone();
+    match spec.url.split_once("://").map(|(scheme, _)| scheme) {
+        Some("s3") => cloud::s3::settle(&mut settled, &environment, &spec.url)?,
+        Some("gs") => cloud::gs::settle(&mut settled, &environment, &spec.url)?,
+        Some("az") => cloud::az::settle(&mut settled, &environment, &spec.url)?,
+        _ => {}
+    }
+    Ok(settled)
 }

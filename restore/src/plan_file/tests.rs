@@ -3,6 +3,7 @@
 use super::*;
 use highwater_archive::names::{ClusterId, LineageId, RepositoryId};
 use highwater_archive::repository::NameMode;
+use highwater_archive::store::SecretString;
 
 fn bounds(end: Option<(&str, &str)>) -> PlanBounds {
     let history = b"1\t0/5000028\tno recovery target specified\n2\t0/7000000\tx\n";
@@ -117,7 +118,8 @@ fn the_plan_comes_back_with_its_keys_and_nobody_else_reads_them() {
     let directory = tempfile::tempdir().unwrap();
     let plan = written(Some(("000000040000000000000009", "0/9000000")), directory.path());
     let path = directory.path().join(PLAN_FILE);
-    assert_eq!(PlanFile::read(&path).unwrap(), plan);
+    let as_json = |plan: &PlanFile| serde_json::to_value(plan).unwrap();
+    assert_eq!(as_json(&PlanFile::read(&path).unwrap()), as_json(&plan));
     assert_eq!(plan.ancestry(), bounds(None).ancestry);
     assert!(!std::fs::read_to_string(&path).unwrap().contains("hush"));
     let repositories = plan.repositories(&path).unwrap();

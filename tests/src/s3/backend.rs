@@ -29,8 +29,13 @@ pub struct Object {
 }
 
 impl Object {
+    /// What tells this writing of the name from every other.
+    pub(crate) fn tag(&self) -> String {
+        format!("{:032x}", self.tag)
+    }
+
     fn etag(&self) -> ETag {
-        ETag::Strong(format!("{:032x}", self.tag))
+        ETag::Strong(self.tag())
     }
 
     fn modified(&self) -> Timestamp {
@@ -75,15 +80,21 @@ impl Objects {
         Object { bytes, modified: SystemClock.now(), tag: self.next_tag.fetch_add(1, Ordering::SeqCst) }
     }
 
-    fn put_if(&self, key: &str, bytes: Bytes, only_if_absent: bool) -> S3Result<ETag> {
+    /// Looks and writes under one lock; nothing where the object is there and must not be.
+    pub(crate) fn put_if(&self, key: &str, bytes: Bytes, only_if_absent: bool) -> Option<Object> {
         let object = self.object(bytes);
-        let etag = object.etag();
         let mut objects = self.lock();
         if only_if_absent && objects.contains_key(key) {
-            return Err(s3_error!(PreconditionFailed, "the object exists"));
+            return None;
         }
-        objects.insert(key.to_owned(), object);
-        Ok(etag)
+        objects.insert(key.to_owned(), object.clone());
+        Some(object)
+    }
+
+    /// A page of a list: at most 100 names after `after`, in order; those that share what lies before the delimiter count
+    /// once, as a directory.
+    pub(crate) fn page(&self, prefix: &str, delimiter: Option<&str>, after: &str, limit: usize) -> Page {
+        page(&self.lock(), prefix, delimiter, after, limit.min(PAGE_KEYS))
     }
 }
 
@@ -132,10 +143,11 @@ impl S3 for Backend {
                 Some(condition) if !condition.is_any() => return Err(s3_error!(NotImplemented, "only `*`")),
                 condition => condition.is_some() && !self.faults.ignores_conditions(),
             };
-            self.objects.put_if(&input.key, bytes, only_if_absent)
+            let written = self.objects.put_if(&input.key, bytes, only_if_absent);
+            written.ok_or_else(|| s3_error!(PreconditionFailed, "the object exists"))
         };
-        let etag = self.faults.run(Operation::Put, &input.key, put).await?;
-        Ok(S3Response::new(PutObjectOutput { e_tag: Some(etag), ..PutObjectOutput::default() }))
+        let object = self.faults.run(Operation::Put, &input.key, put).await?;
+        Ok(S3Response::new(PutObjectOutput { e_tag: Some(object.etag()), ..PutObjectOutput::default() }))
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -224,12 +236,8 @@ impl S3 for Backend {
             check_bucket(&input.bucket)?;
             let after =
                 input.continuation_token.as_deref().max(input.start_after.as_deref()).unwrap_or_default();
-            let limit = input
-                .max_keys
-                .and_then(|keys| usize::try_from(keys).ok())
-                .unwrap_or(PAGE_KEYS)
-                .min(PAGE_KEYS);
-            Ok(page(&self.objects.lock(), &prefix, input.delimiter.as_deref(), after, limit))
+            let limit = input.max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(PAGE_KEYS);
+            Ok(self.objects.page(&prefix, input.delimiter.as_deref(), after, limit))
         };
         let page = self.faults.run(Operation::List, &prefix, list).await?;
         let contents = page.objects.into_iter().map(|(key, object)| s3s::dto::Object {
@@ -257,14 +265,13 @@ impl S3 for Backend {
 }
 
 /// One page of a list.
-struct Page {
-    objects: Vec<(String, Object)>,
-    directories: BTreeSet<String>,
+pub(crate) struct Page {
+    pub(crate) objects: Vec<(String, Object)>,
+    pub(crate) directories: BTreeSet<String>,
     /// Where the next page begins, after this name.
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
-/// Names after `after`, in order; those that share what lies before the delimiter count once, as a directory.
 fn page(
     objects: &BTreeMap<String, Object>,
     prefix: &str,

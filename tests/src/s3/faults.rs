@@ -110,7 +110,7 @@ impl Faults {
         self.ignore_conditions.store(ignore, Ordering::SeqCst);
     }
 
-    pub(super) fn ignores_conditions(&self) -> bool {
+    pub(crate) fn ignores_conditions(&self) -> bool {
         self.ignore_conditions.load(Ordering::SeqCst)
     }
 
@@ -153,13 +153,8 @@ impl Faults {
         locked(&self.requests).clear();
     }
 
-    /// Notes a request and runs it, or lets it fail.
-    pub(super) async fn run<T>(
-        &self,
-        operation: Operation,
-        key: &str,
-        effect: impl AsyncFnOnce() -> S3Result<T>,
-    ) -> S3Result<T> {
+    /// Notes a request, and says how it fails, if it does.
+    pub(crate) async fn arrived(&self, operation: Operation, key: &str) -> Option<(When, Response)> {
         locked(&self.requests).push(Request { operation, key: key.to_owned() });
         let latency_ms = self.latency_ms.load(Ordering::SeqCst);
         if latency_ms > 0 {
@@ -169,7 +164,17 @@ impl Faults {
         if let Some((_, delay)) = late {
             tokio::time::sleep(delay).await;
         }
-        match self.matching(operation, key) {
+        self.matching(operation, key)
+    }
+
+    /// Notes a request and runs it, or lets it fail.
+    pub(super) async fn run<T>(
+        &self,
+        operation: Operation,
+        key: &str,
+        effect: impl AsyncFnOnce() -> S3Result<T>,
+    ) -> S3Result<T> {
+        match self.arrived(operation, key).await {
             Some((When::BeforeEffect, response)) => Err(response.into_error()),
             Some((When::AfterEffect, response)) => {
                 effect().await?;

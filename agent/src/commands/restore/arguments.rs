@@ -96,7 +96,7 @@ pub struct Args {
     /// With a URL: the age identity or passphrase that opens the keyring
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// With a URL: the address of an S3 service other than Amazon's
+    /// With a URL: the address of a service that is not the provider's own
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
     /// With a URL: the S3 region

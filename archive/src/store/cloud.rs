@@ -1,18 +1,20 @@
-//! S3, and everything that speaks it.
+//! Cloud storage: S3 and what speaks it, Google Cloud Storage, Azure Blob.
 //!
-//! A create is one single put with `If-None-Match: *`; multipart has no conditional form and is never used (I21). Retries,
-//! signatures and connection pooling are `object_store`'s. Two things are ours: absence is believed only when the
-//! service names the *object* as missing, not the bucket (an archive that says "no such segment" because someone mistyped the
-//! bucket ends a recovery early); and lists take a string prefix, as the protocol does. Whether a service honours
-//! `If-None-Match` at all is asked by [`crate::probe`].
+//! One store over `object_store`'s clients; what differs between the providers is in the file of each: how it is opened, what
+//! lets us in, and what it calls its failures ([`Dialect`]). A create is one single put that the service refuses where the
+//! object exists (`If-None-Match: *`, or Google's generation 0); multipart has no conditional form and is never used (I21).
+//! Retries, signatures and connection pooling are `object_store`'s. Two things are ours: absence is believed only when the
+//! service names the *object* as missing, not the bucket (an archive that says "no such segment" because someone mistyped
+//! the bucket ends a recovery early); and lists take a string prefix, as the protocols do. Whether a service honours
+//! conditional creates at all is asked by [`crate::probe`].
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::aws::AmazonS3;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
@@ -21,12 +23,16 @@ use object_store::{
 
 use super::{
     Created, ListEntry, Listing, MAX_WHOLE_OBJECT_BYTES, ObjectInfo, ObjectStream, STREAM_CHUNK_BYTES, Store,
-    StoreError, StoreSpec, path,
+    StoreError, path,
 };
 
-mod config;
+pub(super) mod az;
+mod client;
 mod failure;
+pub(super) mod gs;
+pub(super) mod s3;
 
+use client::Place;
 use failure::Failure;
 
 /// How often a create is begun anew when the service reports a conflict and then has no such object.
@@ -38,23 +44,49 @@ const MAX_RANGE_END: u64 = i64::MAX as u64;
 /// The wait after the first such conflict; it doubles.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A prefix of one bucket.
+/// What a provider calls things.
 #[derive(Debug)]
-pub struct S3Store {
-    client: AmazonS3,
+struct Dialect {
+    /// What holds objects, in words.
+    root: &'static str,
+    /// The codes of a failure that say that it is not there.
+    root_missing: &'static [&'static str],
+    /// The codes that say that the object is not there.
+    object_missing: &'static [&'static str],
+    /// The codes of a refused create that say that the object is there.
+    exists: &'static [&'static str],
+    /// The codes that say that it may work later, whatever the status.
+    busy: &'static [&'static str],
+    /// The codes that say that it does not take our credentials, whatever the status.
+    unknown_credentials: &'static [&'static str],
+    /// Whether the client leaves an object out of a list whose prefix is the whole of its name.
+    lists_omit_the_prefix_itself: bool,
+}
+
+/// What we need of a client.
+trait Client: ObjectStore + PaginatedListStore {}
+
+impl<T: ObjectStore + PaginatedListStore> Client for T {}
+
+/// A prefix of one bucket or container.
+#[derive(Debug)]
+pub(super) struct CloudStore {
+    client: Arc<dyn Client>,
+    dialect: &'static Dialect,
     /// What our paths are appended to: empty, or ending in `/`.
     prefix: String,
     name: String,
 }
 
-impl S3Store {
-    /// A store for `s3://bucket/prefix`, with the options beside it. Makes no request.
-    ///
-    /// # Errors
-    /// [`StoreError::InvalidUrl`], [`StoreError::MissingCredentials`].
-    pub fn open(url: &url::Url, spec: &StoreSpec) -> Result<Self, StoreError> {
-        let config::Opened { client, prefix, name } = config::open(url, spec)?;
-        Ok(Self { client, prefix, name })
+/// The answer to HEAD, which has no body to name what is missing.
+enum Head {
+    Found(ObjectInfo),
+    Unnamed,
+}
+
+impl CloudStore {
+    fn new(client: impl Client, dialect: &'static Dialect, place: Place) -> Self {
+        Self { client: Arc::new(client), dialect, prefix: place.prefix, name: place.name }
     }
 
     /// The key of an object, without any escaping: our own names need none, and the URL's prefix was checked.
@@ -67,7 +99,27 @@ impl S3Store {
     }
 
     fn fail(&self, operation: &'static str, path: &str, error: &object_store::Error) -> StoreError {
-        Failure::of(error).into_store_error(operation, path, &self.name)
+        Failure::of(error).into_store_error(self.dialect, operation, path, &self.name)
+    }
+
+    fn no_root(&self) -> StoreError {
+        StoreError::NoRoot {
+            store: self.name.clone(),
+            reason: format!("there is no such {}", self.dialect.root),
+        }
+    }
+
+    /// What a request fails with that has no object that could be missing: a 404 is about the bucket.
+    fn fail_without_object(
+        &self,
+        operation: &'static str,
+        path: &str,
+        error: &object_store::Error,
+    ) -> StoreError {
+        match self.fail(operation, path, error) {
+            StoreError::NotFound { .. } => self.no_root(),
+            other => other,
+        }
     }
 
     fn absent(&self, path: &str) -> StoreError {
@@ -87,7 +139,7 @@ impl S3Store {
             };
             let full_prefix = Some(full_prefix.as_str()).filter(|prefix| !prefix.is_empty());
             let page = self.client.list_paginated(full_prefix, options).await;
-            let page = page.map_err(|error| self.list_failure(prefix, &error))?;
+            let page = page.map_err(|error| self.fail_without_object("list", prefix, &error))?;
             objects.extend(page.result.objects);
             directories.extend(page.result.common_prefixes);
             match page.page_token {
@@ -105,33 +157,33 @@ impl S3Store {
         }
     }
 
-    /// A list has no object that could be missing: a 404 is about the bucket.
-    fn list_failure(&self, prefix: &str, error: &object_store::Error) -> StoreError {
-        match self.fail("list", prefix, error) {
-            StoreError::NotFound { .. } => {
-                StoreError::NoRoot { store: self.name.clone(), reason: "there is no such bucket".into() }
-            }
-            other => other,
-        }
-    }
-
     fn entry(&self, meta: ObjectMeta) -> Option<ListEntry> {
         let path = meta.location.as_ref().strip_prefix(&self.prefix)?.to_owned();
         Some(ListEntry { path, size: meta.size, modified: timestamp(meta.last_modified.timestamp_millis()) })
     }
 
-    async fn ask_head(&self, path: &str) -> Result<ObjectInfo, StoreError> {
-        let meta =
-            self.client.head(&self.key(path)?).await.map_err(|error| self.fail("look up", path, &error))?;
-        Ok(ObjectInfo { size: meta.size, modified: timestamp(meta.last_modified.timestamp_millis()) })
+    async fn ask_head(&self, path: &str) -> Result<Head, StoreError> {
+        match self.client.head(&self.key(path)?).await {
+            Ok(meta) => Ok(Head::Found(ObjectInfo {
+                size: meta.size,
+                modified: timestamp(meta.last_modified.timestamp_millis()),
+            })),
+            Err(error) if Failure::of(&error).is_unnamed_absence() => Ok(Head::Unnamed),
+            Err(error) => Err(self.fail("look up", path, &error)),
+        }
     }
 
     async fn get_with(&self, path: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         // Services read the end as a signed number.
         let range = range.map(|range| GetRange::Bounded(range.start..range.end.min(MAX_RANGE_END)));
+        let ranged = range.is_some();
         let options = GetOptions { range, ..GetOptions::default() };
-        let fail = |error| self.fail("read", path, &error);
-        let found = self.client.get_opts(&self.key(path)?, options).await.map_err(fail)?;
+        let found = match self.client.get_opts(&self.key(path)?, options).await {
+            Ok(found) => found,
+            // The object is there and ends before the range.
+            Err(error) if ranged && Failure::of(&error).status == Some(416) => return Ok(Bytes::new()),
+            Err(error) => return Err(self.fail("read", path, &error)),
+        };
         let expected = found.range.end.saturating_sub(found.range.start);
         if expected > MAX_WHOLE_OBJECT_BYTES {
             let size = found.meta.size;
@@ -142,7 +194,7 @@ impl S3Store {
                 limit: MAX_WHOLE_OBJECT_BYTES,
             });
         }
-        let bytes = found.bytes().await.map_err(fail)?;
+        let bytes = found.bytes().await.map_err(|error| self.fail("read", path, &error))?;
         if bytes.len() as u64 == expected {
             return Ok(bytes);
         }
@@ -156,7 +208,7 @@ impl S3Store {
 }
 
 #[async_trait]
-impl Store for S3Store {
+impl Store for CloudStore {
     async fn create(&self, path: &str, body: Vec<Bytes>) -> Result<Created, StoreError> {
         let key = self.key(path)?;
         let payload: PutPayload = body.into_iter().collect();
@@ -168,17 +220,16 @@ impl Store for S3Store {
                 Err(error) => error,
             };
             let object_store::Error::AlreadyExists { .. } = failure else {
-                return Err(match self.fail("write", path, &failure) {
-                    // A put has no object that could be missing.
-                    StoreError::NotFound { .. } => StoreError::NoRoot {
-                        store: self.name.clone(),
-                        reason: "there is no such bucket".into(),
-                    },
-                    other => other,
-                });
+                return Err(self.fail_without_object("write", path, &failure));
             };
-            // 412 says that the object is there. 409 says that another request was under way, which may have failed since.
-            if Failure::of(&failure).status == Some(412) || self.head(path).await?.is_some() {
+            // 412, and some codes, say that the object is there. Any other 409 says that another request was under way, which
+            // may have failed since, or that the whole bucket is going.
+            let conflict = Failure::of(&failure);
+            if conflict.is_one_of(self.dialect.root_missing) {
+                return Err(self.no_root());
+            }
+            let exists = conflict.status == Some(412) || conflict.is_one_of(self.dialect.exists);
+            if exists || self.head(path).await?.is_some() {
                 return Ok(Created::Exists);
             }
             if attempt == CONFLICT_ATTEMPTS {
@@ -204,35 +255,36 @@ impl Store for S3Store {
             let found = self.head(path).await?;
             return found.map(|_| Bytes::new()).ok_or_else(|| self.absent(path));
         }
-        match self.get_with(path, Some(range)).await {
-            // 416: the object is there and ends before the range.
-            Err(StoreError::Refused { reason, .. }) if failure::is_range_past_end(&reason) => {
-                Ok(Bytes::new())
-            }
-            other => other,
-        }
+        self.get_with(path, Some(range)).await
     }
 
     async fn stream(&self, path: &str) -> Result<ObjectStream, StoreError> {
         let found = self.client.get_opts(&self.key(path)?, GetOptions::default()).await;
         let found = found.map_err(|error| self.fail("read", path, &error))?;
-        let (name, path) = (self.name.clone(), path.to_owned());
+        let (name, path, dialect) = (self.name.clone(), path.to_owned(), self.dialect);
         let chunks = found
             .into_stream()
-            .map_err(move |error| Failure::of(&error).into_store_error("read", &path, &name));
+            .map_err(move |error| Failure::of(&error).into_store_error(dialect, "read", &path, &name));
         Ok(chunks.map_ok(|chunk| stream::iter(pieces(chunk).map(Ok))).try_flatten().boxed())
     }
 
     async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
-        match self.ask_head(path).await {
-            // The answer to HEAD has no body, and so cannot say whether the object or the bucket is missing.
-            Err(StoreError::NotFound { .. }) => match self.get_range(path, 0..1).await {
+        match self.ask_head(path).await? {
+            Head::Found(info) => Ok(Some(info)),
+            Head::Unnamed => match self.get_range(path, 0..1).await {
                 Err(StoreError::NotFound { .. }) => Ok(None),
                 Err(other) => Err(other),
-                // It appeared between the two questions.
-                Ok(_) => self.ask_head(path).await.map(Some),
+                // It appeared between the two questions, and once more is enough.
+                Ok(_) => match self.ask_head(path).await? {
+                    Head::Found(info) => Ok(Some(info)),
+                    Head::Unnamed => Err(StoreError::Unavailable {
+                        operation: "look up",
+                        path: path.to_owned(),
+                        store: self.name.clone(),
+                        reason: "it says both that the object is there and that it is not".into(),
+                    }),
+                },
             },
-            answer => answer.map(Some),
         }
     }
 
@@ -243,6 +295,12 @@ impl Store for S3Store {
         }
         let (objects, _) = self.pages(prefix, false).await?;
         let mut entries: Vec<ListEntry> = objects.into_iter().filter_map(|meta| self.entry(meta)).collect();
+        if self.dialect.lists_omit_the_prefix_itself
+            && path::check(prefix).is_ok()
+            && let Some(info) = self.head(prefix).await?
+        {
+            entries.push(ListEntry { path: prefix.to_owned(), size: info.size, modified: info.modified });
+        }
         // `start-after` is not used: SeaweedFS walks its directories in another order than bytewise, and so leaves out objects
         // that sort after it; Garage lists nothing when it lies before the prefix. A list must never miss an object.
         entries.retain(|entry| {
@@ -270,6 +328,7 @@ impl Store for S3Store {
     async fn delete(&self, path: &str) -> Result<(), StoreError> {
         match self.client.delete(&self.key(path)?).await {
             Ok(()) => Ok(()),
+            Err(error) if Failure::of(&error).is_absence_in_bulk() => Ok(()),
             Err(error) => match self.fail("delete", path, &error) {
                 StoreError::NotFound { .. } => Ok(()),
                 other => Err(other),

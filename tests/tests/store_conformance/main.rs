@@ -14,6 +14,8 @@ use highwater_archive::store::{self, Created, Store, StoreError, StoreSpec};
 use highwater_tests::conformance::conforms;
 use highwater_tests::s3::{Fault, Operation, Response, S3Server, When};
 
+mod cloud;
+
 /// I3, I4: a local directory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_local_directory_conforms() {
@@ -323,9 +325,7 @@ fn bad_urls_and_options_are_refused() {
         assert!(!text.contains("SECRETSECRET") && !text.contains("hunter2"), "{text}");
         error
     };
-    for url in ["gs://bucket/x", "az://container/x", "ftp://host/x"] {
-        assert!(matches!(refused(spec(url)), StoreError::UnsupportedScheme { .. }));
-    }
+    assert!(matches!(refused(spec("ftp://host/x")), StoreError::UnsupportedScheme { .. }));
     for url in [
         "",
         "relative/path",
@@ -335,6 +335,10 @@ fn bad_urls_and_options_are_refused() {
         "s3:///prefix",
         "s3://b/p?x=1",
         "s3://b:80/p",
+        "gs:///prefix",
+        "gs://b/p?x=1",
+        "az://UPPER/p",
+        "az://two--dashes/p",
     ] {
         assert!(matches!(refused(spec(url)), StoreError::InvalidUrl { .. }), "{url}");
     }

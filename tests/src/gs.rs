@@ -1,0 +1,170 @@
+//! Google Cloud Storage inside the test process: the part of its XML API that a store needs, atomic and in memory.
+//!
+//! Every request must carry a token that the service account signed; anything else is 401. Faults and the log of requests are
+//! those of the S3 service.
+
+use std::sync::{Arc, OnceLock};
+
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use highwater_archive::store::StoreSpec;
+
+use crate::http::{HttpServer, Reply, Request, element, faulty};
+use crate::s3::{BUCKET, Faults, Objects, Operation};
+
+/// A running service.
+#[derive(Debug)]
+pub struct GsServer {
+    server: HttpServer,
+    objects: Arc<Objects>,
+    faults: Arc<Faults>,
+}
+
+impl GsServer {
+    /// Starts a service with an empty bucket.
+    pub fn start() -> Self {
+        let (objects, faults) = (Arc::new(Objects::default()), Arc::new(Faults::default()));
+        let service = Service { objects: Arc::clone(&objects), faults: Arc::clone(&faults) };
+        let service = Arc::new(service);
+        let server = HttpServer::start(move |request| {
+            let service = Arc::clone(&service);
+            async move { service.answer(&request).await }
+        });
+        Self { server, objects, faults }
+    }
+
+    /// What is stored, by full key.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// What goes wrong, and what was asked.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// How to open the service at a prefix of its bucket.
+    pub fn spec(&self, prefix: &str) -> StoreSpec {
+        StoreSpec {
+            url: format!("gs://{BUCKET}/{prefix}"),
+            endpoint: Some(format!("http://{}", self.server.address())),
+            service_account_key: Some(service_account_key("service_account").into()),
+            ..StoreSpec::default()
+        }
+    }
+}
+
+/// The service account's RSA key: made once, since making one is slow.
+fn key() -> &'static KeyPair {
+    static KEY: OnceLock<KeyPair> = OnceLock::new();
+    KEY.get_or_init(|| KeyPair::generate(KeySize::Rsa2048).expect("an RSA key"))
+}
+
+/// The JSON key as Google hands it out, or something else of that form.
+pub fn service_account_key(kind: &str) -> String {
+    let der: Pkcs8V1Der<'_> = key().as_der().expect("a PKCS#8 key");
+    let pem = format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        BASE64_STANDARD.encode(der.as_ref())
+    );
+    serde_json::json!({
+        "type": kind,
+        "private_key": pem,
+        "private_key_id": "test",
+        "client_email": "backup@example.com",
+    })
+    .to_string()
+}
+
+struct Service {
+    objects: Arc<Objects>,
+    faults: Arc<Faults>,
+}
+
+impl Service {
+    async fn answer(&self, request: &Request) -> Reply {
+        if !is_signed(request.header("authorization")) {
+            return Reply::error(401, "AuthenticationRequired", "no token of the service account");
+        }
+        let path = request.path.trim_start_matches('/');
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        if bucket != BUCKET {
+            return Reply::error(404, "NoSuchBucket", "The specified bucket does not exist.");
+        }
+        let gone = || Reply::error(404, "NoSuchKey", "The specified key does not exist.");
+        match request.method.as_str() {
+            "GET" if key.is_empty() => {
+                faulty(&self.faults, Operation::List, request.query("prefix"), || self.list(request)).await
+            }
+            "GET" | "HEAD" => {
+                let operation = if request.method == "HEAD" { Operation::Head } else { Operation::Get };
+                faulty(&self.faults, operation, key, || match self.objects.get(key) {
+                    Some(object) => {
+                        let past = Reply::error(416, "InvalidRange", "The range cannot be satisfied.");
+                        Reply::object(request, &object, past).with("x-goog-generation", "1")
+                    }
+                    None if request.method == "HEAD" => Reply::status(404),
+                    None => gone(),
+                })
+                .await
+            }
+            "PUT" => {
+                let only_if_absent =
+                    request.header("x-goog-if-generation-match") == "0" && !self.faults.ignores_conditions();
+                faulty(&self.faults, Operation::Put, key, || {
+                    match self.objects.put_if(key, request.body.clone(), only_if_absent) {
+                        Some(object) => Reply::status(200).with("etag", format!("\"{}\"", object.tag())),
+                        None => Reply::error(412, "PreconditionFailed", "The generation is not 0."),
+                    }
+                })
+                .await
+            }
+            "DELETE" => {
+                faulty(&self.faults, Operation::Delete, key, || {
+                    if self.objects.remove(key) { Reply::status(204) } else { gone() }
+                })
+                .await
+            }
+            _ => Reply::error(405, "MethodNotAllowed", "not in this test"),
+        }
+    }
+
+    fn list(&self, request: &Request) -> Reply {
+        let delimiter = Some(request.query("delimiter")).filter(|text| !text.is_empty());
+        let after = request.query("continuation-token").max(request.query("start-after"));
+        let page = self.objects.page(request.query("prefix"), delimiter, after, usize::MAX);
+        let mut xml = String::from("<?xml version='1.0' encoding='UTF-8'?><ListBucketResult>");
+        for (key, object) in page.objects {
+            xml.push_str("<Contents>");
+            element(&mut xml, "Key", &key);
+            element(&mut xml, "LastModified", &object.modified.to_string());
+            element(&mut xml, "ETag", &object.tag());
+            element(&mut xml, "Size", &object.bytes.len().to_string());
+            xml.push_str("</Contents>");
+        }
+        for directory in page.directories {
+            xml.push_str("<CommonPrefixes>");
+            element(&mut xml, "Prefix", &directory);
+            xml.push_str("</CommonPrefixes>");
+        }
+        if let Some(next) = page.next {
+            element(&mut xml, "NextContinuationToken", &next);
+        }
+        xml.push_str("</ListBucketResult>");
+        Reply::text(200, xml)
+    }
+}
+
+/// Whether the header carries a token whose signature is that of the service account.
+fn is_signed(authorization: &str) -> bool {
+    let signed = || {
+        let (message, signature) = authorization.strip_prefix("Bearer ")?.rsplit_once('.')?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key().public_key().as_ref());
+        public.verify(message.as_bytes(), &signature).ok()
+    };
+    signed().is_some()
+}
