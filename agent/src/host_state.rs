@@ -212,4 +212,24 @@ mod tests {
         durable::replace(&path(directory.path()), &["{"]).unwrap();
         assert!(HostState::require(directory.path()).unwrap_err().to_string().contains("damaged"));
     }
+
+    /// What `tests/fixtures/format-1/host` holds was written once and is read as it was; and today's code writes the same bytes.
+    #[test]
+    fn a_state_of_version_1_is_read_and_written_the_same() {
+        let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/format-1/host/copy");
+        let state = HostState::read(&host).unwrap().unwrap();
+        assert_eq!(state.lineage, LineageId::from_bytes([0x11; 16]));
+        assert_eq!(state.repositories["primary"].id, RepositoryId::from_bytes([0x22; 16]));
+        assert_eq!(state.writer, WriterId::from_bytes([0x33; 16]));
+        assert_eq!(state.earlier_writers, [WriterId::from_bytes([0x44; 16])]);
+        let written = tempfile::tempdir().unwrap();
+        state.write(written.path()).unwrap();
+        let bytes = |data: &Path| std::fs::read_to_string(path(data)).unwrap();
+        assert_eq!(bytes(written.path()), bytes(&host));
+        // A directory that was never copied has no earlier writers, and an early state no home.
+        let text = bytes(&host);
+        let (begin, end) = (text.find(",\n  \"earlier_writers\"").unwrap(), text.rfind("\n}").unwrap());
+        let short: HostState = serde_json::from_str(&(text[..begin].to_owned() + &text[end..])).unwrap();
+        assert_eq!(short, HostState { earlier_writers: Vec::new(), home: None, ..state });
+    }
 }

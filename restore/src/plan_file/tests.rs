@@ -143,3 +143,50 @@ fn what_is_no_plan_is_refused() {
         assert!(matches!(PlanFile::read(&path), Err(PlanFileError::Malformed { .. })), "{text}");
     }
 }
+
+/// What `tests/fixtures/format-1/host` holds was written once and is read as it was; and today's code writes the same bytes. A restored
+/// cluster that recovers for days is served by a binary that was upgraded meanwhile.
+#[test]
+fn plans_of_version_1_are_read_and_written_the_same() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/format-1/host");
+    for (host, last, end) in
+        [("copy", Some("000000040000000000000009"), Some("0/9000000")), ("standby", None, None)]
+    {
+        // Git keeps no modes, and secrets that others may read are refused.
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("highwater")).unwrap();
+        for file in files() {
+            let copy = data.path().join(&file);
+            durable::replace(&copy, &[std::fs::read(fixtures.join(host).join(&file)).unwrap()]).unwrap();
+            std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let path = data.path().join(PLAN_FILE);
+        let plan = PlanFile::read(&path).unwrap();
+        assert_eq!(plan.last_segment.map(|segment| segment.to_string()).as_deref(), last);
+        assert_eq!(plan.end_lsn.map(|lsn| lsn.to_string()).as_deref(), end);
+        assert_eq!(plan.ancestry(), bounds(None).ancestry);
+        assert_eq!(serde_json::to_vec_pretty(&plan).unwrap(), std::fs::read(&path).unwrap());
+        let bytes = std::fs::read(path.with_file_name(SECRETS_FILE)).unwrap();
+        let secrets: Secrets = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(serde_json::to_vec_pretty(&secrets).unwrap(), bytes);
+
+        let repositories = plan.repositories(&path).unwrap();
+        let [s3, local, az] = &repositories[..] else { panic!("three repositories") };
+        let secret = |secret: &Option<SecretString>| secret.as_ref().unwrap().expose_secret().to_owned();
+        assert_eq!(
+            [&s3.store.access_key_id, &s3.store.secret_access_key, &s3.store.session_token].map(secret),
+            ["me", "hush", "for today"]
+        );
+        let place = (s3.store.endpoint.as_deref(), s3.store.region.as_deref());
+        assert_eq!(place, (Some("http://s3.example:9000"), Some("eu-1")));
+        assert_eq!((s3.store.path_style, s3.store.allow_http), (Some(true), true));
+        assert_eq!((local.name.as_str(), local.store.url.as_str()), ("second", "file:///srv/backup"));
+        assert_eq!(az.store.account.as_deref(), Some("account"));
+        assert_eq!(secret(&az.store.account_key), "aHVzaA==");
+        for repository in &repositories {
+            assert_eq!(repository.lineage.id(), LineageId::from_bytes([0x11; 16]));
+            assert_eq!(repository.lineage.keys().cluster_id(), ClusterId::from_bytes([0x66; 16]));
+        }
+    }
+}
