@@ -17,8 +17,9 @@ use highwater_archive::manifest::{
 };
 use highwater_archive::names::{self, LineageId, WriterId};
 use highwater_archive::pack::PackWriter;
+use highwater_archive::racing::Published;
 use highwater_archive::repository::{Cluster, CreateParams, NameMode, Repository};
-use highwater_archive::seal::Codec;
+use highwater_archive::seal::{Codec, ObjectKind};
 use highwater_archive::store::local::LocalStore;
 use highwater_archive::store::{Created, ExposeSecret};
 use highwater_archive::wal::{self, Stored};
@@ -186,7 +187,9 @@ async fn rotate(cluster: &Cluster, unlock: &Unlock) -> Cluster {
 async fn close(lineage: &Lineage, successor: LineageId) {
     let record =
         ClosedRecord { successor: Some(successor), closed_at: SystemClock.now(), reason: "adopt".to_owned() };
-    lineage.close(&record).await.expect("closed");
+    let record = serde_json::to_vec(&record).expect("JSON");
+    let closed = lineage.create_racing(ObjectKind::Closed, names::CLOSED, Codec::None, &record).await;
+    assert!(matches!(closed.expect("closed"), Published::New));
 }
 
 fn timeline(number: u32) -> TimelineId {

@@ -16,6 +16,7 @@ use highwater_archive::manifest::{
 use highwater_archive::names;
 use highwater_archive::pack::PackReader;
 use highwater_archive::repository::{Cluster, Repository};
+use highwater_archive::seal::{self, ObjectKind};
 use highwater_archive::store::local::LocalStore;
 use highwater_archive::wal;
 use highwater_pitr::index::{SegmentIndex, TablespaceChange};
@@ -131,9 +132,14 @@ async fn describe_timeline(lineage: &Lineage, timeline: TimelineId) -> Value {
     json!({ "claim": wal::read_claim(lineage, timeline).await.expect("a claim"), "files": files })
 }
 
+/// The one variant that is kept beside the segment.
 async fn variant(lineage: &Lineage, segment: SegmentName) -> Value {
-    let kept = wal::get_partial(lineage, segment).await.expect("a variant").expect("a variant");
-    json!({ "content": content(&kept.bytes), "valid_len": kept.valid_len })
+    let beside = format!("{}.variant.", names::wal_object(&WalFile::Segment(segment)));
+    let path = lineage.list(&beside).await.expect("variants").remove(0).path;
+    let sealed = lineage.store().get(&lineage.full_path(&path)).await.expect("a variant");
+    let header = seal::read_header(lineage.keys(), &path, &sealed).expect("a header");
+    let bytes = lineage.read(ObjectKind::Segment, &path).await.expect("a variant");
+    json!({ "content": content(&bytes), "valid_len": header.valid_len })
 }
 
 fn describe_index(index: &SegmentIndex) -> Value {

@@ -377,25 +377,6 @@ impl Lineage {
             Some(closed) => Err(LineageError::Closed { lineage: self.id(), closed: Box::new(closed) }),
         }
     }
-
-    /// Ends the lineage. To end it twice in favour of the same successor is success.
-    ///
-    /// # Errors
-    /// [`LineageError::Closed`] when it has ended in favour of another one.
-    pub async fn close(&self, record: &ClosedRecord) -> Result<(), LineageError> {
-        let bytes = to_json(names::CLOSED, record)?;
-        match self.create_racing(ObjectKind::Closed, names::CLOSED, Codec::None, &bytes).await? {
-            Published::New => Ok(()),
-            Published::Exists(_) => match self.closed().await? {
-                Some(present) if present.successor == record.successor => Ok(()),
-                Some(present) => Err(LineageError::Closed { lineage: self.id(), closed: Box::new(present) }),
-                None => Err(LineageError::Malformed {
-                    path: names::CLOSED.into(),
-                    reason: "it exists when written and not when read".into(),
-                }),
-            },
-        }
-    }
 }
 
 /// The compact JSON of a small object.

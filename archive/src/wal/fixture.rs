@@ -44,6 +44,24 @@ impl WalWriter {
         self.record(1, 0x00, xid, &body)
     }
 
+    /// CREATE TABLESPACE.
+    pub(super) fn tablespace(&mut self, oid: u32, path: &str) -> &mut Self {
+        let mut body = vec![255, 4 + path.len() as u8 + 1];
+        body.extend_from_slice(&oid.to_le_bytes());
+        body.extend_from_slice(path.as_bytes());
+        body.push(0);
+        self.record(5, 0x00, 700, &body)
+    }
+
+    /// Records without meaning, until `left` bytes are left in the segment.
+    pub(super) fn leave(&mut self, left: u64) -> &mut Self {
+        while self.size - self.lsn % self.size > PAGE {
+            self.noop((self.size - self.lsn % self.size - PAGE).clamp(64, 50_000) as usize, 3);
+        }
+        let free = self.size - self.lsn % self.size;
+        self.noop((free - left) as usize, 3)
+    }
+
     /// XLOG_SWITCH; the next record begins in the next segment.
     pub(super) fn switch(&mut self) -> &mut Self {
         self.record(0, 0x40, 0, &[]);

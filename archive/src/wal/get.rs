@@ -4,7 +4,6 @@ use bytes::Bytes;
 use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::wal::read_segment_header;
 
-use super::list::list_variants;
 use super::{Content, WalGetError, parts};
 use crate::names;
 use crate::repository::lineage::Lineage;
@@ -26,15 +25,6 @@ pub(super) struct Head {
     pub(super) attachment: Option<Vec<u8>>,
 }
 
-/// The end of a timeline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartialWal {
-    /// As long as a segment.
-    pub bytes: Vec<u8>,
-    /// How many of them are valid WAL.
-    pub valid_len: u64,
-}
-
 /// Reads a WAL file; `None` when the store proves that it is absent.
 ///
 /// # Errors
@@ -47,24 +37,6 @@ pub async fn get(lineage: &Lineage, file: &WalFile) -> Result<Option<Vec<u8>>, W
             Ok(lineage.read_racing(ObjectKind::SmallWal, &path).await?)
         }
     }
-}
-
-/// The longest end of a timeline that was kept for this segment: its `.partial`, or a variant of it.
-///
-/// # Errors
-/// [`WalGetError`].
-pub async fn get_partial(lineage: &Lineage, segment: SegmentName) -> Result<Option<PartialWal>, WalGetError> {
-    let mut names = list_variants(lineage, segment).await?;
-    names.extend(lineage.find(&names::wal_object(&WalFile::Partial(segment))).await?);
-    let mut best: Option<(u64, String)> = None;
-    for name in names {
-        let Some(present) = read_at(lineage, &name).await? else { continue };
-        if best.as_ref().is_none_or(|(valid_len, _)| *valid_len < present.content.valid_len) {
-            best = Some((present.content.valid_len, name));
-        }
-    }
-    let Some((valid_len, name)) = best else { return Ok(None) };
-    Ok(read_whole_at(lineage, segment, &name).await?.map(|bytes| PartialWal { bytes, valid_len }))
 }
 
 /// Reads the segment or `.partial` that lies at `path`, under whatever name.

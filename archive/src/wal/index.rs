@@ -1,8 +1,9 @@
 //! The index of a stored segment (I16).
 
-use highwater_pitr::index::SegmentIndex;
+use highwater_pitr::index::{SegmentIndex, TablespaceRecord, join};
 use highwater_pitr::scan::scan_segment;
 use highwater_pitr::segment::{SegmentName, WalFile};
+use highwater_pitr::timeline::TimelineId;
 
 use super::get::{read_head, read_object};
 use super::{WalGetError, get};
@@ -56,6 +57,33 @@ pub async fn get_indexed(
     };
     let index = checked(lineage, segment, index).map_err(wrong)?;
     Ok(Some((bytes, index)))
+}
+
+/// The tablespaces made or dropped by records that end in the segment of `index`: one that its beginning cuts belongs to the
+/// segment before, whose index is read only where the bytes carried in may be such a record's. `None` when it then is not
+/// to be had.
+///
+/// # Errors
+/// [`WalGetError`].
+pub async fn tablespaces_ending_in(
+    lineage: &Lineage,
+    index: &SegmentIndex,
+) -> Result<Option<Vec<TablespaceRecord>>, WalGetError> {
+    let own = index.tablespaces.iter().cloned();
+    if !index.carried_in.may_end_a_tablespace() {
+        return Ok(Some(own.collect()));
+    }
+    let Some(number) = index.segment.number(index.segment_size).checked_sub(1) else { return Ok(None) };
+    // The one before may lie on an older timeline; only the one that joins is it.
+    for timeline in (1..=index.segment.timeline.get()).rev().filter_map(TimelineId::new) {
+        let name = SegmentName::from_number(timeline, number, index.segment_size);
+        if let Some(left) = read_index(lineage, name).await?
+            && let Ok(seam) = join(&left, index)
+        {
+            return Ok(Some(seam.tablespace.into_iter().chain(own).collect()));
+        }
+    }
+    Ok(None)
 }
 
 /// The index, if it is of this segment.

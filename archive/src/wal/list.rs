@@ -130,13 +130,3 @@ pub async fn list_histories(lineage: &Lineage) -> Result<Vec<TimelineId>, WalGet
     timelines.dedup();
     Ok(timelines)
 }
-
-/// The paths, below the lineage, of the variants that are kept beside a segment.
-pub(super) async fn list_variants(
-    lineage: &Lineage,
-    segment: SegmentName,
-) -> Result<Vec<String>, WalGetError> {
-    let prefix = format!("{}.variant.", names::wal_object(&WalFile::Segment(segment)));
-    let is_variant = |path: &String| matches!(WalEntry::parse(path, lineage.name_mode()), Some(WalEntry::Variant(of, _)) if of == segment);
-    Ok(lineage.list(&prefix).await?.into_iter().map(|entry| entry.path).filter(is_variant).collect())
-}

@@ -30,8 +30,8 @@ mod tests;
 
 pub use claim::{Claim, ClaimError, Claimed, claim_timeline, read_claim};
 pub use error::{Content, WalGetError, WalPutError};
-pub use get::{PartialWal, get, get_partial};
-pub use index::{get_indexed, read_index};
+pub use get::get;
+pub use index::{get_indexed, read_index, tablespaces_ending_in};
 pub use list::{
     StoredSegment, TimelineListing, list_histories, list_segments, list_timeline, list_timelines,
 };

@@ -16,9 +16,8 @@ use std::path::{Path, PathBuf};
 
 use highwater_archive::lineage::Lineage;
 use highwater_archive::wal::{self, WalGetError};
-use highwater_pitr::index::{SegmentIndex, TablespaceChange, TablespaceRecord, join};
+use highwater_pitr::index::{TablespaceChange, TablespaceRecord};
 use highwater_pitr::segment::SegmentName;
-use highwater_pitr::timeline::TimelineId;
 
 use super::Delivery;
 use crate::replayed::{self, ReplayedError};
@@ -30,33 +29,8 @@ use crate::replayed::{self, ReplayedError};
 /// [`WalGetError`].
 pub(super) async fn get(lineage: &Lineage, name: SegmentName) -> Result<Option<Delivery>, WalGetError> {
     let Some((bytes, index)) = wal::get_indexed(lineage, name).await? else { return Ok(None) };
-    let mut made = Vec::new();
-    if index.carried_in.may_end_a_tablespace() {
-        match before(lineage, &index).await? {
-            Some(crossing) => made.extend(crossing),
-            None => return Ok(Some(Delivery { bytes, made: None })),
-        }
-    }
-    made.extend(index.tablespaces);
-    Ok(Some(Delivery { bytes, made: Some(made) }))
-}
-
-/// What the record says that comes in from the segment before; its name may be an older timeline's.
-async fn before(
-    lineage: &Lineage,
-    index: &SegmentIndex,
-) -> Result<Option<Option<TablespaceRecord>>, WalGetError> {
-    let Some(number) = index.segment.number(index.segment_size).checked_sub(1) else { return Ok(None) };
-    let timelines = (1..=index.segment.timeline.get()).rev().filter_map(TimelineId::new);
-    for timeline in timelines {
-        let name = SegmentName::from_number(timeline, number, index.segment_size);
-        if let Some(left) = wal::read_index(lineage, name).await?
-            && let Ok(seam) = join(&left, index)
-        {
-            return Ok(Some(seam.tablespace));
-        }
-    }
-    Ok(None)
+    let made = wal::tablespaces_ending_in(lineage, &index).await?;
+    Ok(Some(Delivery { bytes, made }))
 }
 
 /// Holds the paths of those that are made against this host.

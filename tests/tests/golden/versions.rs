@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use highwater_archive::clock::{Clock, SystemClock};
 use highwater_archive::keyring::Unlock;
-use highwater_archive::lineage::{ClosedRecord, LineageError};
 use highwater_archive::manifest::{BackupId, Intent, write_intent};
 use highwater_archive::names::WriterId;
 use highwater_archive::repository::{Cluster, READER, Repository, RepositoryError, WRITER};
@@ -102,9 +101,6 @@ async fn a_later_writer_is_needed_to_write() {
         writer: writer.to_string(),
     };
     refused("an intent", &write_intent(&lineage, &intent).await.expect_err("refused"));
-    let closed = ClosedRecord { successor: None, closed_at: SystemClock.now(), reason: "test".into() };
-    let error: LineageError = lineage.close(&closed).await.expect_err("refused");
-    refused("closing", &error);
     let record = lineage.record().clone();
     refused("a lineage", &cluster.create_lineage(record).await.expect_err("refused"));
     let unlock = Unlock::from_text(&keys()["main"]).expect("a key");

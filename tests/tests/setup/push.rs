@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use highwater_tests::{Cluster, Highwater, Scratch, Seed, for_each_major, newest};
+use highwater_tests::{Cluster, Finished, Highwater, Scratch, Seed, for_each_major, newest};
 
 use crate::ground::{archive_one, archiving, archiving_as, holds, objects, push, pushed, refused};
 
@@ -52,6 +52,19 @@ fn everything_postgresql_archives_is_stored_once() {
         }
         assert!(again >= 3, "only {again} files were there to be pushed again");
         assert_eq!(objects(&scratch, "primary"), archived);
+
+        // What stands beside the segments is had by its own name too.
+        for name in archived.iter().filter_map(|path| path.rsplit('/').next()) {
+            if [".partial", ".history", ".backup"].iter().any(|kind| name.ends_with(kind)) {
+                let mut command = highwater.command(&["archive-get", name, "pg_wal/RECOVERYXLOG"]);
+                Finished::of(command.current_dir(cluster.data())).success();
+                let got = std::fs::read(cluster.data().join("pg_wal/RECOVERYXLOG")).unwrap();
+                assert_eq!(got.len() == 16 << 20, name.ends_with(".partial"), "{name}");
+                if let Ok(here) = std::fs::read(cluster.data().join("pg_wal").join(name)) {
+                    assert!(got == here, "{name}");
+                }
+            }
+        }
     });
 }
 
