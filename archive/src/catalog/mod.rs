@@ -25,3 +25,5 @@ pub use windows::{ReachableWindow, windows};
 mod load_tests;
 #[cfg(test)]
 mod resolve_tests;
+#[cfg(test)]
+mod windows_tests;

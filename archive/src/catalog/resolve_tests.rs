@@ -28,21 +28,21 @@ const RECORDS: [u64; 4] = [40, 104, 168, 232];
 /// WAL in which segment `n` of each timeline holds commits of xid 10n, 10n+1 and 10n+2 at second n, n+0.1 and n+0.2, and
 /// then a restore point `n`.
 #[derive(Default)]
-struct Wal {
-    indexes: BTreeMap<SegmentName, SegmentIndex>,
-    unreadable: Vec<SegmentName>,
+pub(super) struct Wal {
+    pub(super) indexes: BTreeMap<SegmentName, SegmentIndex>,
+    pub(super) unreadable: Vec<SegmentName>,
     reads: AtomicUsize,
 }
 
-fn tli(number: u32) -> TimelineId {
+pub(super) fn tli(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
 }
 
-fn size() -> WalSegmentSize {
+pub(super) fn size() -> WalSegmentSize {
     WalSegmentSize::try_from(1u32 << 20).unwrap()
 }
 
-fn name(timeline: u32, number: u64) -> SegmentName {
+pub(super) fn name(timeline: u32, number: u64) -> SegmentName {
     SegmentName::from_number(tli(timeline), number, size())
 }
 
@@ -99,7 +99,7 @@ impl Wal {
         }
     }
 
-    fn ground(&self, points: &[BackupPoint], histories: &[TimelineHistory]) -> Ground {
+    pub(super) fn ground(&self, points: &[BackupPoint], histories: &[TimelineHistory]) -> Ground {
         let mut numbers: BTreeMap<TimelineId, Vec<u64>> = BTreeMap::new();
         for name in self.indexes.keys() {
             numbers.entry(name.timeline).or_default().push(name.number(size()));
@@ -147,7 +147,7 @@ fn backup(id: &str, timeline: u32, first: u64, last: u64) -> BackupPoint {
 }
 
 /// Segments 2 to 8 on timeline 1; timeline 2 begins in segment 6, after its first record, and goes on to 10.
-fn promoted() -> (Wal, Vec<BackupPoint>, Vec<TimelineHistory>) {
+pub(super) fn promoted() -> (Wal, Vec<BackupPoint>, Vec<TimelineHistory>) {
     let mut wal = Wal::default();
     wal.add(1, 2..9);
     wal.add(2, 6..11);

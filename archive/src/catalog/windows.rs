@@ -1,4 +1,8 @@
 //! The windows of what can be recovered to: from the end of a backup to the end of the gapless WAL behind it.
+//!
+//! WAL counts as gapless by its names. The indexes at its end say where the last record ends, and which moment it is evidence
+//! of: a window's end is a time that a record or a backup in it holds, never one that only a clock has shown. A segment at the end
+//! that is there and cannot be known cuts the window before it, where a later record still shows that nothing is missing; backups behind it begin another, and one that has it in its own WAL begins none.
 
 use futures::StreamExt;
 use highwater_pitr::index::SegmentIndex;
@@ -68,25 +72,45 @@ pub(super) async fn windows_along(
     }
 
     let mut all = Vec::new();
-    for (reach, backups) in rows {
-        let Some(first) = backups.first() else { continue };
-        let end = end_of(ground, source, way, &reach, first).await?;
-        let to_lsn = end.lsn.unwrap_or(first.stop).max(first.stop);
-        let witnessed = points.iter().filter(|point| point.stop <= to_lsn && point.stop >= first.stop);
-        let to = witnessed.map(|point| point.stop_time).chain(end.evidence).max().unwrap_or(first.stop_time);
-        all.push(ReachableWindow {
-            window: Window {
-                timeline: way.timeline,
-                backup: first.id.clone(),
-                from_lsn: first.stop,
-                from: first.stop_time,
-                to_lsn,
-                to,
-            },
-            backups: backups.len(),
-            gap: reach.gap,
-            unreadable: end.unreadable,
-        });
+    for (reach, mut waiting) in rows {
+        while let Some(first) = waiting.first().copied() {
+            let end = end_of(ground, source, way, &reach, first).await?;
+            let (mut backups, mut behind) = (waiting, Vec::new());
+            if let Some(cut) = end.cut {
+                behind.extend(backups.iter().copied().filter(|point| point.first_segment(size) > cut));
+                backups.retain(|point| point.last_segment(size) < cut);
+            }
+            waiting = behind;
+            let Some(first) = backups.first() else { continue };
+            let (to_lsn, to) = match end.cut {
+                None => {
+                    let to_lsn = end.lsn.unwrap_or(first.stop).max(first.stop);
+                    let witnessed =
+                        points.iter().filter(|point| point.stop <= to_lsn && point.stop >= first.stop);
+                    let moments = witnessed.map(|point| point.stop_time).chain(end.evidence);
+                    (to_lsn, moments.max().unwrap_or(first.stop_time))
+                }
+                // What follows is there and cannot be read: only what a known record ends can be planned.
+                Some(_) => {
+                    let before = end.last_transaction.map(just_before).max(Some(first.stop_time));
+                    let to_lsn = end.last_record.unwrap_or(first.stop).max(first.stop);
+                    (to_lsn, before.unwrap_or(first.stop_time))
+                }
+            };
+            all.push(ReachableWindow {
+                window: Window {
+                    timeline: way.timeline,
+                    backup: first.id.clone(),
+                    from_lsn: first.stop,
+                    from: first.stop_time,
+                    to_lsn,
+                    to,
+                },
+                backups: backups.len(),
+                gap: reach.gap.filter(|_| end.cut.is_none()),
+                unreadable: end.unreadable,
+            });
+        }
     }
     Ok(all)
 }
@@ -95,6 +119,12 @@ pub(super) async fn windows_along(
 struct End {
     lsn: Option<Lsn>,
     evidence: Option<PgTime>,
+    /// Start of the last record that is known to be whole.
+    last_record: Option<Lsn>,
+    /// The newest end of a transaction in the last segment that has one.
+    last_transaction: Option<PgTime>,
+    /// The number of the first segment that could not be known, and why.
+    cut: Option<u64>,
     unreadable: Option<String>,
 }
 
@@ -112,20 +142,34 @@ async fn end_of(
     let mut stream = indexes(source, &way.ancestry, size, (stop..reach.segments.end).rev());
     while let Some(read) = stream.next().await {
         let (name, indexed) = read?;
-        match indexed {
-            Indexed::Hole(reason) => {
-                // What lies behind a hole cannot be reached through it.
-                end = End { unreadable: Some(format!("segment {name}: {reason}")), ..End::default() };
-            }
+        let (index, hole) = match indexed {
+            Indexed::Hole(reason) => (None, Some(reason)),
             Indexed::Index(index) => {
+                let undecoded =
+                    index.undecoded.map(|lsn| format!("the record at {lsn} could not be decoded"));
+                (Some(index), undecoded)
+            }
+        };
+        match (index, hole) {
+            (_, Some(reason)) => {
+                // What lies behind a hole cannot be reached through it.
+                let unreadable = Some(format!("segment {name}: {reason}"));
+                end = End { cut: Some(name.number(size)), unreadable, ..End::default() };
+            }
+            (Some(index), None) => {
                 if end.lsn.is_none() && index.end > name.start(size) {
                     end.lsn = Some(index.end);
                 }
+                let newest = index.transactions.iter().map(|transaction| transaction.time).max();
+                end.last_transaction = end.last_transaction.or(newest);
+                end.last_record = end.last_record.or(index.last_record);
                 end.evidence = newest_moment(&index).or(end.evidence);
-                if end.lsn.is_some() && end.evidence.is_some() {
+                let transaction_known = end.cut.is_none() || end.last_transaction.is_some();
+                if end.lsn.is_some() && end.evidence.is_some() && transaction_known {
                     break;
                 }
             }
+            (None, None) => {}
         }
     }
     Ok(end)
@@ -137,4 +181,9 @@ fn newest_moment(index: &SegmentIndex) -> Option<PgTime> {
     let points = index.restore_points.iter().map(|point| point.time);
     let checkpoints = index.checkpoints.iter().map(|checkpoint| checkpoint.time);
     transactions.chain(points).chain(checkpoints).max()
+}
+
+/// The last moment that `time` is later than.
+fn just_before(time: PgTime) -> PgTime {
+    PgTime::from_postgres_micros(time.postgres_micros().saturating_sub(1))
 }
