@@ -4,6 +4,8 @@
 //! stands in single quotes (with `''` and backslash escapes inside) or bare. A value never spans lines. `include`,
 //! `include_if_exists` and `include_dir` look like settings and are given as such.
 
+use std::ops::Range;
+
 /// One `name = value` of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
@@ -15,35 +17,45 @@ pub struct Setting {
 
 /// The setting on one line; `None` for blank lines, comments and what is not a setting.
 pub fn parse_line(line: &str) -> Option<Setting> {
-    let line = line.trim_start();
+    parse_line_at(line).map(|(setting, _)| setting)
+}
+
+/// The setting on one line, and where in the line its value stands, quotes included.
+pub fn parse_line_at(line: &str) -> Option<(Setting, Range<usize>)> {
+    let text = line.trim_start();
     let name_end =
-        line.find(|c: char| !(c.is_ascii_alphanumeric() || "_.$-".contains(c))).unwrap_or(line.len());
-    let (name, rest) = line.split_at_checked(name_end)?;
+        text.find(|c: char| !(c.is_ascii_alphanumeric() || "_.$-".contains(c))).unwrap_or(text.len());
+    let (name, rest) = text.split_at_checked(name_end)?;
     if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         return None;
     }
     let rest = rest.trim_start();
     let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
-    let value = match rest.strip_prefix('\'') {
-        Some(quoted) => unquote(quoted)?,
+    let (value, length) = match rest.strip_prefix('\'') {
+        Some(quoted) => {
+            let (value, after) = unquote(quoted)?;
+            (value, rest.len() - after.len())
+        }
         None => {
-            rest.split(|c: char| c == '#' || c.is_ascii_whitespace()).next().unwrap_or_default().to_owned()
+            let bare = rest.split(|c: char| c == '#' || c.is_ascii_whitespace()).next().unwrap_or_default();
+            (bare.to_owned(), bare.len())
         }
     };
-    Some(Setting { name: name.to_ascii_lowercase(), value })
+    let begin = line.len() - rest.len();
+    Some((Setting { name: name.to_ascii_lowercase(), value }, begin..begin + length))
 }
 
-/// The text after an opening quote up to its closing one (`DeescapeQuotedString`).
-fn unquote(text: &str) -> Option<String> {
+/// The text after an opening quote up to its closing one, and what follows that (`DeescapeQuotedString`).
+fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
-    let mut rest = text.chars().peekable();
+    let mut rest = text.chars();
     while let Some(c) = rest.next() {
         match c {
-            '\'' if rest.peek() == Some(&'\'') => {
+            '\'' if rest.as_str().starts_with('\'') => {
                 rest.next();
                 value.push('\'');
             }
-            '\'' => return Some(value),
+            '\'' => return Some((value, rest.as_str())),
             '\\' => match rest.next()? {
                 'b' => value.push('\u{8}'),
                 'f' => value.push('\u{c}'),
@@ -53,7 +65,9 @@ fn unquote(text: &str) -> Option<String> {
                 first @ '0'..='7' => {
                     let mut code = first.to_digit(8)?;
                     for _ in 0..2 {
-                        let Some(digit) = rest.peek().and_then(|c| c.to_digit(8)) else { break };
+                        let Some(digit) = rest.as_str().chars().next().and_then(|c| c.to_digit(8)) else {
+                            break;
+                        };
                         rest.next();
                         code = code * 8 + digit;
                     }
@@ -69,7 +83,13 @@ fn unquote(text: &str) -> Option<String> {
 
 /// `name = 'value'`, so that it reads back as `value`.
 pub fn format(name: &str, value: &str) -> String {
+    format!("{name} = {}", quote(value))
+}
+
+/// A value in single quotes.
+pub fn quote(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
+    quoted.push('\'');
     for c in value.chars() {
         match c {
             '\'' => quoted.push_str("''"),
@@ -79,7 +99,8 @@ pub fn format(name: &str, value: &str) -> String {
             other => quoted.push(other),
         }
     }
-    format!("{name} = '{quoted}'")
+    quoted.push('\'');
+    quoted
 }
 
 /// The last value of `name` in a file's text; what its includes say is not looked at.
@@ -147,7 +168,9 @@ mod tests {
         fn any_value_comes_back(text in "[ -~\n\té漢]{0,40}") {
             let line = format("x", &text);
             prop_assert!(!line.contains('\n'));
-            prop_assert_eq!(parse_line(&line).unwrap().value, text);
+            let (setting, at) = parse_line_at(&line).unwrap();
+            prop_assert_eq!(&line[at], quote(&text));
+            prop_assert_eq!(setting.value, text);
         }
 
         #[test]

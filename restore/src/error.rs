@@ -96,6 +96,32 @@ pub enum RestoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A directory that something must be written into.
+    #[error("nothing can be written into {}: {source}", path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The server's user cannot enter a directory on the way.
+    #[error("user {user}, who runs the server, cannot enter {}", path.display())]
+    NoEntry {
+        /// The user.
+        user: String,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It broke off after the first byte was written.
+    #[error("the restore into {} is not complete, and no server starts there: {cause}", path.display())]
+    Unfinished {
+        /// The data directory.
+        path: PathBuf,
+        /// All that was written.
+        written: Vec<PathBuf>,
+        /// What broke it off.
+        cause: Box<RestoreError>,
+    },
     /// The target cannot be reached, or the archive could not be asked.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -145,6 +171,23 @@ impl RestoreError {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::NotWritable { .. } => {
+                Some("run as a user that may write there, or name another directory".into())
+            }
+            Self::NoEntry { .. } => {
+                Some("give that user the right (chmod o+x), or name a place below another directory".into())
+            }
+            Self::Unfinished { written, cause, .. } => {
+                let words: Vec<String> = written
+                    .iter()
+                    .map(|path| crate::conf_file::shell_word(&path.display().to_string()))
+                    .collect();
+                let first = cause.hint().map_or_else(String::new, |hint| format!("{hint}; then "));
+                Some(format!(
+                    "{first}remove what was written, and restore again: rm -rf {}",
+                    words.join(" ")
+                ))
+            }
             Self::NotAbsolute { .. } => Some("write the whole path, from /".into()),
             Self::NotEmpty { what, .. } if what.contains("tablespace") => Some(
                 "nothing is ever deleted or replaced here; map the tablespace elsewhere with --tablespace-map A=B".into(),
@@ -198,11 +241,14 @@ impl RestoreError {
             | Self::Unreadable { .. }
             | Self::Unwritable { .. }
             | Self::ConfigExists { .. }
+            | Self::NotWritable { .. }
+            | Self::NoEntry { .. }
             | Self::Owner(_)
             | Self::Tablespace(_)
             | Self::Replayed(_)
             | Self::Server(ServerError::NotInstalled { .. } | ServerError::WrongInstallation { .. }) => true,
-            Self::Resolve(_)
+            Self::Unfinished { .. }
+            | Self::Resolve(_)
             | Self::Catalog(_)
             | Self::Manifest(_)
             | Self::Control(_)

@@ -39,8 +39,19 @@ pub struct Finished {
 /// Writes all that `rebuild` left out.
 ///
 /// # Errors
-/// [`RestoreError`]; the directory then does not start.
+/// [`RestoreError::Unfinished`]: the directory then does not start.
 pub fn finish(
+    preflight: &Preflight,
+    request: &Request,
+    cluster: &highwater_archive::names::ClusterName,
+    repositories: &[RepositoryToPlan<'_>],
+    now: jiff::Timestamp,
+) -> Result<Finished, RestoreError> {
+    write(preflight, request, cluster, repositories, now)
+        .map_err(|error| preflight.unfinished(request, error))
+}
+
+fn write(
     preflight: &Preflight,
     request: &Request,
     cluster: &highwater_archive::names::ClusterName,
@@ -54,7 +65,7 @@ pub fn finish(
         tablespace.make(owner)?;
     }
 
-    let placed = outside::place(manifest, data_dir, request.config_to.as_deref(), owner)?;
+    let placed = outside::place(manifest, data_dir, &preflight.configuration, owner)?;
     let bounds = PlanBounds {
         cluster: cluster.clone(),
         wal_segment_bytes: plan.segment_size,
@@ -69,16 +80,23 @@ pub fn finish(
         give(&data_dir.join(file), owner, 0o600)?;
     }
 
-    let mut notes = placed.notes;
     let original = Path::new(&manifest.data_directory);
     let main = placed.config_file.clone().unwrap_or_else(|| data_dir.join("postgresql.conf"));
-    let in_effect = in_effect::read(&main);
-    if let Some(line) = in_effect::own_directory(&in_effect, data_dir) {
-        outside::append_block(&main, &[line], owner)?;
+    let mut in_effect = in_effect::read(&main);
+    let mut lines: Vec<String> = in_effect::own_directory(&in_effect, data_dir).into_iter().collect();
+    if placed.config_file.is_some() {
+        // Where a person looks for them. What `ALTER SYSTEM` set wins over these lines, and is corrected below.
+        let leads = placed.missing(&in_effect.text, data_dir);
+        lines.extend(leads.iter().map(|(name, value)| conf_file::format(name, value)));
+    }
+    if !lines.is_empty() {
+        outside::append_block(&main, &lines, owner)?;
+        in_effect = in_effect::read(&main);
     }
     let kept = settings::cleaned(&auto_conf(data_dir)?);
     let configuration = format!("{}\n{kept}", in_effect.text);
-    let mut corrections = placed.corrections;
+    let mut notes = placed.notes.clone();
+    let mut corrections = placed.missing(&configuration, data_dir);
     corrections.extend(in_effect::led_home(&configuration, original, data_dir));
     corrections.extend(tls_off(&configuration, data_dir, &mut notes));
     let recovery = Recovery {

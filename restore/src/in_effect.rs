@@ -8,9 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::conf_file::{self, last_value, parse_line};
-
-/// How deep includes nest (`CONF_FILE_MAX_DEPTH`).
-const MAX_DEPTH: usize = 10;
+use crate::includes::{MAX_DEPTH, files_of_directory};
 
 /// How much text is read in all, in bytes: an include that includes its neighbours could otherwise be without end.
 const MAX_TEXT_BYTES: usize = 16 << 20;
@@ -52,20 +50,11 @@ fn add(file: &Path, depth: usize, found: &mut InEffect) {
     }
 }
 
-/// Files whose name ends in `.conf` and does not begin with a dot, in the order of their names (`GetConfFilesInDir`).
 fn add_directory(directory: &Path, depth: usize, found: &mut InEffect) {
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-        Err(_) => return found.unread.push(directory.to_owned()),
-    };
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.sort();
-    for file in files {
-        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.ends_with(".conf") && !name.starts_with('.') && !file.is_dir() {
-            add(&file, depth, found);
-        }
+    match files_of_directory(directory) {
+        Ok(files) => files.iter().for_each(|file| add(file, depth, found)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(_) => found.unread.push(directory.to_owned()),
     }
 }
 

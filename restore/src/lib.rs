@@ -13,6 +13,7 @@ pub mod error;
 pub mod fetch;
 pub mod finish;
 pub mod in_effect;
+pub mod includes;
 pub mod outside;
 pub mod ownership;
 pub mod plan_file;

@@ -2,8 +2,9 @@
 //!
 //! In this order, each a reason to refuse: the directories are absent or empty and no server runs there; the archive reaches
 //! the target without a gap; the backup's manifest is there and authentic; every tablespace has a place; the owner exists
-//! here and can run `restore_command`; there is space on each filesystem; the server to start is installed. Nothing is
-//! created, and nothing is ever deleted.
+//! here and can run `restore_command`; every place can be written and be entered by the server's user, and no configuration file
+//! stands where one is to be put; there is space on each filesystem; the server to start is installed. Nothing is created, and
+//! nothing is ever deleted.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,15 +15,16 @@ use std::sync::Arc;
 use highwater_archive::catalog::{Catalog, Holding, resolve};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, Manifest, Tablespace, read_manifest};
+use highwater_pitr::control::ControlFile;
 use highwater_pitr::plan::{Plan, ReplayedTablespace};
 use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::timeline::TimelineId;
 
 use crate::error::RestoreError;
-use crate::outside;
+use crate::outside::Relocation;
 use crate::ownership::{self, Account};
 use crate::plan_file::RepositoryToPlan;
-use crate::rebuild::INCOMPLETE_MARKER;
+use crate::rebuild::{INCOMPLETE_MARKER, RebuildError};
 use crate::replayed::{self, Destinations, Replayed};
 use crate::server::{self, Installation};
 use crate::tablespaces::{self, Known, Mapping, Placed};
@@ -98,6 +100,8 @@ pub struct Preflight {
     pub tablespaces: Vec<Placed>,
     /// The tablespaces that replay makes, each at its own path.
     pub replayed: Vec<Replayed>,
+    /// Where configuration from outside the data directory goes.
+    pub configuration: Relocation,
     /// Who gets the files, when not this process's user.
     pub owner: Option<Account>,
     /// Space, a filesystem each.
@@ -106,6 +110,37 @@ pub struct Preflight {
     pub installation: Option<Installation>,
     /// What a person should know: each a sentence.
     pub notes: Vec<String>,
+}
+
+impl Preflight {
+    /// Every place that is filled: the data directory, `pg_wal` where it lies elsewhere, tablespaces.
+    fn filled<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = &'a Path> {
+        filled(request, &self.tablespaces)
+    }
+
+    /// `cause` broke off the restore after it had begun to write: an error that says what that left, and what to type.
+    pub fn unfinished(&self, request: &Request, cause: impl Into<RestoreError>) -> RestoreError {
+        let cause = cause.into();
+        let mut written: Vec<PathBuf> = self.filled(request).map(Path::to_owned).collect();
+        written.extend(self.configuration.entries());
+        match &cause {
+            // Somebody else writes here: nothing is ours to remove.
+            RestoreError::Rebuild(RebuildError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::AlreadyExists =>
+            {
+                return cause;
+            }
+            RestoreError::ConfigExists { path } => written.retain(|entry| !path.starts_with(entry)),
+            _ => {}
+        }
+        RestoreError::Unfinished { path: request.target_dir.clone(), written, cause: Box::new(cause) }
+    }
+}
+
+/// The directories that a restore fills.
+fn filled<'a>(request: &'a Request, tablespaces: &'a [Placed]) -> impl Iterator<Item = &'a Path> {
+    let own = [Some(request.target_dir.as_path()), request.wal_dir.as_deref()];
+    own.into_iter().flatten().chain(tablespaces.iter().map(|placed| placed.directory.as_path()))
 }
 
 /// Looks at everything. Of several repositories that hold the backup, the one that comes first gives it.
@@ -141,13 +176,19 @@ pub async fn preflight(
     for placed in &tablespaces {
         check_empty(&format!("the directory of tablespace {}", placed.oid), &placed.directory)?;
     }
-    if let Some(directory) = &request.config_to {
-        outside::check_destination(&manifest, directory)?;
-    }
+    ControlFile::parse(&manifest.control.bytes)?;
+    let configuration = match &request.config_to {
+        Some(directory) => Relocation::below(directory, &lineage, &manifest).await?,
+        None => Relocation::beside(),
+    };
+    configuration.check(filled(request, &tablespaces))?;
     let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
     check_directory_owner(&request.target_dir, owner.as_ref())?;
     check_program(request, owner.as_ref())?;
     let replayed = examine_replayed(&plan, &tablespaces, owner.as_ref(), request)?;
+    for path in filled(request, &tablespaces).chain(request.config_to.as_deref()) {
+        check_place(path, owner.as_ref())?;
+    }
     let spaces = measure_space(request, &manifest, &tablespaces, &plan)?;
     let major = manifest.postgresql.major;
     let installation = match &request.start {
@@ -171,6 +212,7 @@ pub async fn preflight(
         manifest,
         tablespaces,
         replayed,
+        configuration,
         owner,
         spaces,
         installation,
@@ -236,7 +278,7 @@ fn check_directories(request: &Request) -> Result<(), RestoreError> {
 
 /// Absent, or a directory without a single entry.
 fn check_empty(what: &str, path: &Path) -> Result<(), RestoreError> {
-    let failed = |source| RestoreError::Io { what: "look into", path: path.to_owned(), source };
+    let failed = |source| RestoreError::NotWritable { path: path.to_owned(), source };
     let mut entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -295,14 +337,39 @@ fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), Resto
         return Err(unrunnable(format!("{} {}", output.status, said.trim())));
     }
     for repository in &request.local_repositories {
-        let mut command = owner.command(Path::new("/bin/sh"));
-        command.args(["-c", "test -r \"$0\" && test -x \"$0\""]).arg(repository);
-        let status = command.current_dir("/").stdin(Stdio::null()).status();
-        if !status.is_ok_and(|status| status.success()) {
+        if !(may(owner, "-r", repository) && may(owner, "-x", repository)) {
             return Err(RestoreError::Unreadable { user: owner.name.clone(), path: repository.clone() });
         }
     }
     Ok(())
+}
+
+/// Whether `path` can be made or filled, and whether the server's user gets as far as what is there of it.
+fn check_place(path: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
+    use rustix::fs::{Access, AtFlags, CWD};
+    let existing = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
+    let existing = existing.unwrap_or(Path::new("/"));
+    let refused = |source: std::io::Error| RestoreError::NotWritable { path: existing.to_owned(), source };
+    if !std::fs::metadata(existing).map_err(refused)?.is_dir() {
+        return Err(refused(std::io::ErrorKind::NotADirectory.into()));
+    }
+    rustix::fs::accessat(CWD, existing, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|errno| refused(errno.into()))?;
+    // What is filled and was there is given away; what it lies in is not.
+    let entered = if existing == path { existing.parent().unwrap_or(existing) } else { existing };
+    match owner {
+        Some(owner) if !may(owner, "-x", entered) => {
+            Err(RestoreError::NoEntry { user: owner.name.clone(), path: entered.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `test` holds of a directory when that account asks.
+fn may(account: &Account, test: &str, directory: &Path) -> bool {
+    let mut command = account.command(Path::new("/bin/sh"));
+    command.args(["-c", &format!("test {test} \"$0\"")]).arg(directory);
+    command.current_dir("/").stdin(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Finds where the tablespaces go, and that `map`, the backup's `tablespace_map`, can be rewritten for it.

@@ -13,7 +13,6 @@ mod control;
 mod error;
 mod facts;
 mod held;
-mod includes;
 mod listing;
 mod names;
 mod outside;

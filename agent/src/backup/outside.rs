@@ -10,13 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use highwater_archive::manifest::{FilePath, OutsideRole};
+use highwater_restore::includes::{Form, MAX_DEPTH, What, files_of_directory, plain};
 
 use super::error::BackupError;
-use super::includes::{self, Include};
 use super::work::{FileRef, Place};
-
-/// How deep includes may nest (`CONF_FILE_MAX_DEPTH`).
-const MAX_DEPTH: usize = 10;
 
 /// The longest configuration file that is looked through, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
@@ -56,19 +53,20 @@ pub struct Outside {
 /// Finds it all.
 pub fn find(data_dir: &Path, whereabouts: &Whereabouts) -> Result<Outside, BackupError> {
     let real_data_dir = data_dir.canonicalize().map_err(|error| BackupError::unreadable(data_dir, error))?;
-    let mut search = Search {
-        data_dir,
-        real_data_dir,
-        access_directives: whereabouts.access_directives,
-        outside: Outside::default(),
-        found: BTreeMap::new(),
-    };
-    search.follow(Path::new(&whereabouts.config_file), OutsideRole::Config, Form::Settings, 0)?;
-    search.follow(Path::new(&whereabouts.hba_file), OutsideRole::Hba, Form::Access, 0)?;
-    search.follow(Path::new(&whereabouts.ident_file), OutsideRole::Ident, Form::Access, 0)?;
-    search.add(&data_dir.join("postgresql.auto.conf"), OutsideRole::Include);
+    let mut search = Search { data_dir, real_data_dir, outside: Outside::default(), found: BTreeMap::new() };
+    let access = Form::Access { directives: whereabouts.access_directives };
+    for (path, role, form) in [
+        (&whereabouts.config_file, OutsideRole::Config, Form::Settings),
+        (&whereabouts.hba_file, OutsideRole::Hba, access),
+        (&whereabouts.ident_file, OutsideRole::Ident, access),
+    ] {
+        if !path.is_empty() {
+            search.follow(Path::new(path), role, form, Absence::Reported, 0)?;
+        }
+    }
+    search.add(&data_dir.join("postgresql.auto.conf"), OutsideRole::Include, Absence::Expected);
     for path in &whereabouts.also_read {
-        search.add(Path::new(path), OutsideRole::Include);
+        search.add(Path::new(path), OutsideRole::Include, Absence::Reported);
     }
     for (setting, value) in &whereabouts.keys {
         let reason = format!("private key ({setting}); keys are not part of a backup");
@@ -84,17 +82,18 @@ pub fn find(data_dir: &Path, whereabouts: &Whereabouts) -> Result<Outside, Backu
     Ok(outside)
 }
 
-/// Which syntax a file has.
+/// What it means that a file is not there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Settings,
-    Access,
+enum Absence {
+    /// Nothing.
+    Expected,
+    /// A restored server will miss it.
+    Reported,
 }
 
 struct Search<'a> {
     data_dir: &'a Path,
     real_data_dir: PathBuf,
-    access_directives: bool,
     outside: Outside,
     found: BTreeMap<String, OutsideRole>,
 }
@@ -106,49 +105,69 @@ impl Search<'_> {
         path: &Path,
         role: OutsideRole,
         form: Form,
+        absence: Absence,
         depth: usize,
     ) -> Result<(), BackupError> {
-        if path.as_os_str().is_empty() || depth > MAX_DEPTH || !self.add(path, role) {
+        if depth > MAX_DEPTH || !self.add(path, role, absence) {
             return Ok(());
         }
         let Some(text) = read_text(path)? else { return Ok(()) };
-        let included = match form {
-            Form::Settings => includes::of_settings(&text),
-            Form::Access => includes::of_access_file(&text, self.access_directives),
-        };
         let directory = path.parent().unwrap_or(Path::new("/"));
-        for include in included {
-            match include {
-                Include::File(name) => {
-                    self.follow(&directory.join(name), OutsideRole::Include, form, depth + 1)?;
-                }
-                Include::Directory(name) => {
-                    for file in conf_files(&directory.join(name))? {
-                        self.follow(&file, OutsideRole::Include, form, depth + 1)?;
-                    }
-                }
+        for include in form.includes(&text) {
+            let name = directory.join(&include.name);
+            let (files, absence) = match include.what {
+                What::File => (vec![name], Absence::Reported),
+                What::FileIfExists => (vec![name], Absence::Expected),
+                What::Directory => (self.files_of(&name), Absence::Reported),
+            };
+            for file in files {
+                self.follow(&file, OutsideRole::Include, form, absence, depth + 1)?;
             }
         }
         Ok(())
     }
 
-    /// Notes a file; false when it is not there, or was noted before.
-    fn add(&mut self, path: &Path, role: OutsideRole) -> bool {
+    /// What `include_dir` takes. A directory that cannot be listed is left out by name.
+    fn files_of(&mut self, directory: &Path) -> Vec<PathBuf> {
+        files_of_directory(directory).unwrap_or_else(|error| {
+            self.leave_out(directory, format!("the directory is included and cannot be listed: {error}"));
+            Vec::new()
+        })
+    }
+
+    /// Notes a file, by a path without dots. False when it was noted before, and when it cannot be taken: then it is left out by name.
+    fn add(&mut self, path: &Path, role: OutsideRole, absence: Absence) -> bool {
+        let path = &undotted(path);
         if let Some(inside) = self.below_data_dir(path) {
             return self.outside.inside.insert(inside);
         }
-        let Ok(real) = path.canonicalize() else { return false };
-        // Reached by a path from outside, and copied with the data directory all the same.
-        if real.starts_with(&self.real_data_dir) {
-            return true;
+        match path.canonicalize() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && absence == Absence::Expected => {
+                return false;
+            }
+            Err(error) => {
+                self.leave_out(path, format!("the configuration names it, and it cannot be read: {error}"));
+                return false;
+            }
         }
-        let Some(text) = path.to_str() else { return false };
+        let Some(text) = path.to_str() else {
+            self.leave_out(path, "the configuration names it, and its name is not UTF-8".to_owned());
+            return false;
+        };
         match self.found.entry(text.to_owned()) {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(role);
                 true
             }
             std::collections::btree_map::Entry::Occupied(_) => false,
+        }
+    }
+
+    /// Notes what is not taken, once.
+    fn leave_out(&mut self, path: &Path, reason: String) {
+        if self.outside.left_out.iter().all(|(known, _)| known != path) {
+            self.outside.left_out.push((path.to_owned(), reason));
         }
     }
 
@@ -174,8 +193,6 @@ impl Search<'_> {
     fn below_data_dir(&self, path: &Path) -> Option<FilePath> {
         let below =
             path.strip_prefix(self.data_dir).or_else(|_| path.strip_prefix(&self.real_data_dir)).ok()?;
-        // `a/./b` is `a/b` as components.
-        let below: PathBuf = below.components().collect();
         FilePath::from_bytes(below.as_os_str().as_bytes()).ok()
     }
 }
@@ -193,22 +210,62 @@ fn read_text(path: &Path) -> Result<Option<String>, BackupError> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// What `include_dir` takes: names that end in `.conf` and do not begin with a dot, sorted (`GetConfFilesInDir`).
-fn conf_files(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
-    let unreadable = |error| BackupError::unreadable(directory, error);
-    let mut files = Vec::new();
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
-        Err(error) => return Err(unreadable(error)),
-    };
-    for entry in entries {
-        let path = entry.map_err(unreadable)?.path();
-        let name = path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
-        if name.ends_with(b".conf") && !name.starts_with(b".") && path.is_file() {
-            files.push(path);
-        }
+/// The path without `.` and `..`: a restore tells by its text where a file lay. Where a symbolic link on the way gives `..` another
+/// meaning, the path without links.
+fn undotted(path: &Path) -> PathBuf {
+    let plain = plain(path);
+    match path.canonicalize() {
+        Ok(real) if plain.canonicalize().ok().as_ref() != Some(&real) => real,
+        _ => plain,
     }
-    files.sort();
-    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use super::*;
+
+    /// What the configuration names is taken, or left out by its name.
+    #[test]
+    fn every_file_is_taken_or_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().canonicalize().unwrap();
+        let (data, etc) = (root.join("data"), root.join("etc"));
+        for directory in [&data, &etc, &root.join("common"), &root.join("links"), &root.join("shared/deep")] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("shared/deep"), root.join("links/x")).unwrap();
+        let put = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
+        put(
+            "etc/main.conf",
+            "include '../common/a.conf'\ninclude './../links/x/../b.conf'\ninclude_if_exists 'gone.conf'\n\
+             include 'lost.conf'\ninclude 'file/x.conf'\ninclude_dir 'no-such-dir'\ninclude '../data/in.conf'\n",
+        );
+        for name in ["common/a.conf", "shared/b.conf", "etc/file", "data/in.conf", "etc/hba"] {
+            put(name, "");
+        }
+        std::os::unix::fs::symlink(data.join("in.conf"), etc.join("ident")).unwrap();
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let whereabouts = Whereabouts {
+            config_file: text(etc.join("main.conf")),
+            hba_file: text(etc.join("hba")),
+            ident_file: text(etc.join("ident")),
+            ..Whereabouts::default()
+        };
+        let outside = find(&data, &whereabouts).unwrap();
+        let taken: Vec<PathBuf> = outside
+            .files
+            .iter()
+            .map(|file| match &file.place {
+                Place::Outside(path, _) => Path::new(path).strip_prefix(&root).unwrap().to_owned(),
+                Place::Inside(path) => panic!("{path:?}"),
+            })
+            .collect();
+        let wanted = ["common/a.conf", "etc/hba", "etc/ident", "etc/main.conf", "shared/b.conf"];
+        assert_eq!(taken, wanted.map(PathBuf::from));
+        assert!(outside.inside.contains(&"in.conf".parse().unwrap()));
+        let named: Vec<&Path> =
+            outside.left_out.iter().map(|(path, _)| path.strip_prefix(&etc).unwrap()).collect();
+        assert_eq!(named, ["lost.conf", "file/x.conf", "no-such-dir"].map(Path::new));
+    }
 }

@@ -88,7 +88,7 @@ async fn rebuild_data(
     let work = tokio::task::spawn_blocking(move || {
         rebuild(&runtime, &lineage, &manifest, &options, &|bytes| shown.add(bytes))
     });
-    let rebuilt = work.await?.map_err(|error| problem(error.into()));
+    let rebuilt = work.await?.map_err(|error| problem(preflight.unfinished(request, error)));
     progress.finish();
     rebuilt
 }

@@ -37,6 +37,7 @@ const ORDER: [(&str, &[&str]); 4] = [
         "restore",
         &[
             "conf_file",
+            "includes",
             "in_effect",
             "ownership",
             "tablespaces",

@@ -35,6 +35,7 @@ pub struct Plan {
     requests: u64,
     spaces: Vec<(String, u64, u64)>,
     replayed: Vec<Replayed>,
+    configuration: Vec<(String, String)>,
     notes: Vec<String>,
 }
 
@@ -67,6 +68,11 @@ impl Plan {
                 .map(|space| (space.path.display().to_string(), space.needed, space.free))
                 .collect(),
             replayed: replayed.clone(),
+            configuration: preflight
+                .configuration
+                .files()
+                .map(|(original, now)| (original.display().to_string(), now.display().to_string()))
+                .collect(),
             notes,
         }
     }
@@ -91,6 +97,11 @@ impl Plan {
                 })
             })
             .collect();
+        let configuration: Vec<Value> = self
+            .configuration
+            .iter()
+            .map(|(original, now)| json!({"original": original, "path": now}))
+            .collect();
         json!({
             "version": 1,
             "backup": self.backup,
@@ -109,6 +120,7 @@ impl Plan {
             "fetch": {"bytes": self.fetch_bytes, "requests": self.requests},
             "space": spaces,
             "replayed_tablespaces": replayed,
+            "configuration": configuration,
             "notes": self.notes,
         })
     }
@@ -147,6 +159,9 @@ impl fmt::Display for Plan {
             };
             let path = path.display();
             writeln!(f, "tablespace  {oid} is made by replay at LSN {lsn}{dropped}, in {path}{directory}")?;
+        }
+        for (original, now) in &self.configuration {
+            writeln!(f, "config      {original} goes to {now}")?;
         }
         for note in &self.notes {
             writeln!(f, "note        {note}")?;
