@@ -7,8 +7,11 @@
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::Context as _;
+
+use highwater_restore::ownership::Account;
 
 use crate::config::Config;
 use crate::report;
@@ -25,15 +28,12 @@ pub fn other_owner(config: &Config) -> anyhow::Result<Option<Owner>> {
     let data_dir = config.data_dir()?;
     let metadata =
         std::fs::metadata(data_dir).with_context(|| format!("cannot look at {}", data_dir.display()))?;
-    Ok((metadata.uid() != 0).then_some(Owner { uid: metadata.uid(), gid: metadata.gid() }))
+    Ok((metadata.uid() != 0).then(|| Owner(Account::of(metadata.uid(), metadata.gid()))))
 }
 
 /// Who owns the data directory.
-#[derive(Clone, Copy, Debug)]
-pub struct Owner {
-    uid: u32,
-    gid: u32,
-}
+#[derive(Clone, Debug)]
+pub struct Owner(Account);
 
 impl Owner {
     /// Makes a directory, if it is not there, that belongs to the owner alone.
@@ -41,7 +41,7 @@ impl Owner {
     /// # Errors
     ///
     /// It cannot be made.
-    pub fn make_directory(self, path: &Path) -> anyhow::Result<()> {
+    pub fn make_directory(&self, path: &Path) -> anyhow::Result<()> {
         let made = std::fs::DirBuilder::new().mode(0o700).create(path);
         match made {
             Ok(()) => self.give(path),
@@ -55,31 +55,38 @@ impl Owner {
     /// # Errors
     ///
     /// It cannot be given.
-    pub fn give(self, path: &Path) -> anyhow::Result<()> {
-        chown(path, Some(self.uid), Some(self.gid))
-            .with_context(|| format!("cannot give {} away", path.display()))
+    pub fn give(&self, path: &Path) -> anyhow::Result<()> {
+        chown(path, Some(self.0.uid), Some(self.0.gid))
+            .with_context(|| format!("cannot give {} to {}", path.display(), self.0.name))
     }
 
     /// Runs this very command as the owner, in place of this process. Returns only if that failed.
-    pub fn run_again(self) -> anyhow::Error {
+    pub fn run_again(&self) -> anyhow::Error {
         let program = match std::env::current_exe() {
             Ok(program) => program,
             Err(error) => return anyhow::Error::new(error).context("cannot find this program"),
         };
-        let error = std::process::Command::new(&program)
-            .args(std::env::args_os().skip(1))
-            .uid(self.uid)
-            .gid(self.gid)
-            // Root's home is not theirs; without the variable the account's own is looked up.
-            .env_remove("HOME")
-            .exec();
-        report::failed(
-            format!(
-                "cannot run {} as the owner of the data directory (uid {}): {error}",
-                program.display(),
-                self.uid
-            ),
-            "install it where that user may run it, such as /usr/bin",
-        )
+        let unrunnable = |reason: String| {
+            report::failed(
+                format!(
+                    "cannot run {} as {}, the owner of the data directory: {reason}",
+                    program.display(),
+                    self.0.name
+                ),
+                "install it where that user may run it, such as /usr/bin",
+            )
+        };
+        // What changes the user may be a program of its own, and would end in its own words.
+        let tried =
+            self.0.command(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        match tried {
+            Ok(status) if status.success() => {}
+            Ok(status) => return unrunnable(status.to_string()),
+            Err(error) => return unrunnable(error.to_string()),
+        }
+        // Root's home is not theirs; without the variable the account's own is looked up.
+        let mut command = self.0.command(&program);
+        let error = command.args(std::env::args_os().skip(1)).env_remove("HOME").exec();
+        unrunnable(error.to_string())
     }
 }

@@ -68,13 +68,23 @@ impl OwnerError {
     }
 }
 
+/// The name of a group of this host, or its number where it has none.
+pub fn group_name(gid: u32) -> String {
+    uzers::get_group_by_gid(gid)
+        .map_or_else(|| gid.to_string(), |group| group.name().to_string_lossy().into_owned())
+}
+
 impl Account {
     /// The account this process runs as.
     pub fn current() -> Account {
-        let uid = geteuid().as_raw();
+        Account::of(geteuid().as_raw(), getegid().as_raw())
+    }
+
+    /// The account with these numbers, by the name that this host's directory of users, whatever it is, has for it.
+    pub fn of(uid: u32, gid: u32) -> Account {
         let name = uzers::get_user_by_uid(uid)
             .map_or_else(|| uid.to_string(), |user| user.name().to_string_lossy().into_owned());
-        Account { uid, gid: getegid().as_raw(), name }
+        Account { uid, gid, name }
     }
 
     /// The account `user` or `user:group`, each a name or a number; without a group, the user's own.
@@ -204,6 +214,15 @@ pub(crate) fn find_in_path(name: &str) -> Option<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_names_where_the_host_knows_one() {
+        assert_eq!((Account::of(0, 0).name.as_str(), group_name(0).as_str()), ("root", "root"));
+        assert_eq!(
+            (Account::of(4_000_123, 0).name.as_str(), group_name(4_000_124).as_str()),
+            ("4000123", "4000124")
+        );
+    }
 
     #[test]
     fn a_name_a_number_and_a_group_are_understood() {

@@ -16,7 +16,6 @@ mod held;
 mod listing;
 mod names;
 mod outside;
-mod owner;
 mod packer;
 mod pages;
 mod pipeline;
@@ -28,6 +27,7 @@ mod walk;
 mod work;
 
 use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,14 +35,15 @@ use bytes::Bytes;
 use highwater_archive::clock::Clock;
 use highwater_archive::lineage::{Lineage, LineageError};
 use highwater_archive::manifest::{
-    self, BackupId, Database, Intent, KeyringRef, LeftOut, Manifest, Part, PostgresInfo, PreviousBackup,
-    Source, WalRange,
+    self, BackupId, Database, Intent, KeyringRef, LeftOut, Manifest, Owner, Part, PostgresInfo,
+    PreviousBackup, Source, WalRange,
 };
 use highwater_archive::names as archive_names;
 use highwater_archive::seal::{Codec, ObjectKind};
 use highwater_pitr::label::BackupLabel;
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::SegmentName;
+use highwater_restore::ownership::{self, Account};
 
 use self::archived::Archived;
 use self::control::ControlRead;
@@ -323,7 +324,7 @@ impl Attempt<'_> {
         let keys = lineage.keys();
         let Contents { copied, databases, relation_map } = contents;
         let Copied { file_list, totals, stored } = copied;
-        let (owner, data_directory_mode) = owner::of(&ready.data_dir)?;
+        let (owner, data_directory_mode) = owner_of(&ready.data_dir)?;
         let mut counts = totals.counts;
         counts.stored_bytes = stored.bytes;
         counts.files += 1;
@@ -439,6 +440,13 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// Who owns the directory, by name where the host has one, and its mode bits.
+fn owner_of(directory: &Path) -> Result<(Owner, u32), BackupError> {
+    let meta = std::fs::metadata(directory).map_err(|error| BackupError::unreadable(directory, error))?;
+    let Account { name: user, uid, gid } = Account::of(meta.uid(), meta.gid());
+    Ok((Owner { user, group: ownership::group_name(gid), uid, gid }, meta.mode() & 0o7777))
 }
 
 fn text_of(path: &Path) -> String {

@@ -38,7 +38,7 @@ impl Args {
 const BLOCK_BYTES: u32 = 8192;
 
 /// What root does before the owner of the data directory goes on.
-pub async fn prepare_as_root(context: &Context, args: &Args, owner: Owner) -> anyhow::Result<()> {
+pub async fn prepare_as_root(context: &Context, args: &Args, owner: &Owner) -> anyhow::Result<()> {
     let config = context.config()?;
     let state = HostState::read(config.data_dir()?)?;
     for one in &config.repositories {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use highwater_restore::ownership::Account;
+
 use super::binaries::Binaries;
-use crate::pg::account::{self, Account};
 use crate::pg::{Session, postmaster};
 use crate::report;
 
@@ -231,7 +232,7 @@ impl Drop for Sandbox {
 
 /// The user that PostgreSQL runs as where we are root: it refuses to run as root itself.
 fn server_account() -> anyhow::Result<Account> {
-    account::by_name("postgres").or_else(|| account::by_name("nobody")).ok_or_else(|| {
+    Account::parse("postgres").or_else(|_| Account::parse("nobody")).map_err(|_| {
         report::failed(
             "PostgreSQL does not run as root, and there is no user postgres",
             "run the demo as an ordinary user",

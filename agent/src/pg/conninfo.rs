@@ -1,31 +1,45 @@
 //! libpq's connection strings, as far as they go here.
 //!
 //! `key=value` words and `postgresql://` URLs are parsed by tokio-postgres; before that, what it lacks is taken out: `passfile`,
-//! and the `sslmode`s. What would be weaker than asked for is refused. What is not set comes from libpq's environment variables,
-//! then from the server that runs in the data directory.
+//! and the `sslmode`s. What is not set comes from libpq's environment variables, then from the server that runs in the data
+//! directory. What would be weaker than asked for, in the text or in the environment, is refused; as for libpq, `sslmode` says
+//! nothing about a Unix socket.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use highwater_restore::ownership::Account;
 use tokio_postgres::config::{Host, SslMode};
 
-use super::{PgError, account, passfile, postmaster};
+use super::{PgError, passfile, postmaster};
 
 /// Where libpq packages put the server's socket.
 const SOCKET_DIRS: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
 
+/// Variables that ask for what this client lacks, over every kind of connection.
+const NOT_SUPPORTED: [&str; 4] = ["PGREQUIREPEER", "PGREQUIREAUTH", "PGSERVICE", "PGSSLNEGOTIATION"];
+
 /// The connection to make: everything decided, the password looked up.
 pub fn resolve(conninfo: Option<&str>, data_dir: Option<&Path>) -> Result<tokio_postgres::Config, PgError> {
-    let (text, passfile) = prepare(conninfo.unwrap_or_default())?;
+    resolve_with(conninfo, data_dir, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// libpq's environment.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn resolve_with(
+    conninfo: Option<&str>,
+    data_dir: Option<&Path>,
+    environment: Environment<'_>,
+) -> Result<tokio_postgres::Config, PgError> {
+    let Prepared { text, passfile, sslmode } = prepare(conninfo.unwrap_or_default())?;
     let mut config: tokio_postgres::Config =
         text.parse().map_err(|error: tokio_postgres::Error| not_understood(&super::error::told(&error).0))?;
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(tls_refused("sslmode=require"));
-    }
     config.ssl_mode(SslMode::Disable);
-    fill_in(&mut config, data_dir)?;
+    fill_in(&mut config, data_dir, environment)?;
+    check_security(&config, sslmode, environment)?;
     if config.get_password().is_none() {
-        let from_environment = std::env::var("PGPASSWORD").ok();
-        let found = match (from_environment, passfile.or_else(passfile::default_path)) {
+        let found = match (environment("PGPASSWORD"), passfile.or_else(passfile::default_path)) {
             (Some(password), _) => Some(password),
             (None, Some(path)) => look_up_password(&config, &path)?,
             (None, None) => None,
@@ -38,38 +52,93 @@ pub fn resolve(conninfo: Option<&str>, data_dir: Option<&Path>) -> Result<tokio_
     Ok(config)
 }
 
+/// Refuses what asks for more safety than this client has (`connectOptions2` and `PQconnectPoll` in libpq's `fe-connect.c`).
+/// `sslmode` is what the text says; the environment speaks where it says nothing.
+fn check_security(
+    config: &tokio_postgres::Config,
+    sslmode: Option<String>,
+    environment: Environment<'_>,
+) -> Result<(), PgError> {
+    if let Some((name, value)) = NOT_SUPPORTED.iter().find_map(|name| Some((name, environment(name)?))) {
+        return Err(PgError::Conninfo {
+            reason: format!("the environment says {name}={value}, which this version does not support"),
+            hint: format!("unset {name} for highwater, and say the same in cluster.connection"),
+        });
+    }
+    for name in ["PGGSSENCMODE", "PGCHANNELBINDING"] {
+        if environment(name).as_deref() == Some("require") {
+            return Err(refused(&format!("{name}=require in the environment"), "encryption"));
+        }
+    }
+    let local = config.get_hostaddrs().is_empty()
+        && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    if local {
+        return Ok(());
+    }
+    let (mode, whence) = match (sslmode, environment("PGSSLMODE")) {
+        (Some(mode), _) => (mode, "cluster.connection".to_owned()),
+        (None, Some(mode)) => (mode, "PGSSLMODE in the environment".to_owned()),
+        (None, None) => return roots_alone(environment),
+    };
+    match mode.as_str() {
+        // libpq's "allow" tries without TLS first, and with it only where that is refused.
+        "disable" | "allow" | "prefer" => roots_alone(environment),
+        "require" | "verify-ca" | "verify-full" => Err(refused(&format!("sslmode={mode} ({whence})"), "TLS")),
+        _ => Err(not_understood(&format!("{mode:?} is no sslmode ({whence})"))),
+    }
+}
+
+/// The roots of the system ask for a server that is fully verified, whatever the mode.
+fn roots_alone(environment: Environment<'_>) -> Result<(), PgError> {
+    match environment("PGSSLROOTCERT").as_deref() {
+        Some("system") => Err(refused("PGSSLROOTCERT=system in the environment", "TLS")),
+        _ => Ok(()),
+    }
+}
+
 /// Host, port, database and user in one line, for messages.
 pub fn describe(config: &tokio_postgres::Config) -> String {
     let login = login_of(config);
     format!("host {} port {} database {} user {}", login.0, login.1, login.2, login.3)
 }
 
-/// The text that tokio-postgres understands, and the `passfile` that was in it.
-fn prepare(text: &str) -> Result<(String, Option<PathBuf>), PgError> {
+/// A connection string without what tokio-postgres lacks.
+#[derive(Default)]
+struct Prepared {
+    text: String,
+    passfile: Option<PathBuf>,
+    sslmode: Option<String>,
+}
+
+fn prepare(text: &str) -> Result<Prepared, PgError> {
+    let mut prepared = Prepared::default();
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        for mode in ["verify-ca", "verify-full"] {
-            if text.contains(&format!("sslmode={mode}")) {
-                return Err(tls_refused(&format!("sslmode={mode}")));
+        let (place, query) = text.split_once('?').unwrap_or((text, ""));
+        let mut kept = Vec::new();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("sslmode", mode)) => prepared.sslmode = Some(mode.to_owned()),
+                _ => kept.push(parameter),
             }
         }
-        return Ok((text.to_owned(), None));
+        prepared.text = place.to_owned();
+        if !kept.is_empty() {
+            prepared.text.push_str(&format!("?{}", kept.join("&")));
+        }
+        return Ok(prepared);
     }
-    let mut kept = String::new();
-    let mut passfile = None;
     for (key, value) in words(text)? {
         match key.as_str() {
-            "passfile" => passfile = Some(PathBuf::from(value)),
-            // libpq's "allow" tries without TLS first, and with it only where that is refused.
-            "sslmode" if matches!(value.as_str(), "disable" | "allow" | "prefer") => {}
-            "sslmode" => return Err(tls_refused(&format!("sslmode={value}"))),
+            "passfile" => prepared.passfile = Some(PathBuf::from(value)),
+            "sslmode" => prepared.sslmode = Some(value),
             "application_name" | "fallback_application_name" | "client_encoding" => {}
             _ => {
                 let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-                kept.push_str(&format!("{key}='{value}' "));
+                prepared.text.push_str(&format!("{key}='{value}' "));
             }
         }
     }
-    Ok((kept, passfile))
+    Ok(prepared)
 }
 
 /// The `key = value` words of a connection string, unquoted (`conninfo_parse` in libpq's `fe-connect.c`).
@@ -107,17 +176,25 @@ fn words(text: &str) -> Result<Vec<(String, String)>, PgError> {
 }
 
 /// What the text leaves open: host and port, user, database.
-fn fill_in(config: &mut tokio_postgres::Config, data_dir: Option<&Path>) -> Result<(), PgError> {
-    let environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+fn fill_in(
+    config: &mut tokio_postgres::Config,
+    data_dir: Option<&Path>,
+    environment: Environment<'_>,
+) -> Result<(), PgError> {
     let running = match data_dir {
         Some(data_dir) => postmaster::read(data_dir)?,
         None => None,
     };
     let no_port = config.get_ports().is_empty();
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        if let Some(address) = environment("PGHOSTADDR") {
+            let address = address.parse();
+            config.hostaddr(address.map_err(|_| not_understood("PGHOSTADDR is no address"))?);
+        }
         let socket_dir = running.as_ref().and_then(|running| running.socket_dir.clone());
         match (environment("PGHOST"), socket_dir) {
             (Some(host), _) => config.host(host),
+            _ if !config.get_hostaddrs().is_empty() => config,
             (None, Some(directory)) => config.host_path(directory),
             (None, None) => {
                 let usual = SOCKET_DIRS.iter().find(|directory| Path::new(directory).is_dir());
@@ -130,16 +207,15 @@ fn fill_in(config: &mut tokio_postgres::Config, data_dir: Option<&Path>) -> Resu
         let port = from_environment.or(running.and_then(|running| running.port)).unwrap_or(5432);
         config.port(port);
     }
-    if config.get_user().is_none()
-        && let Some(user) = environment("PGUSER")
-    {
-        config.user(user);
+    if config.get_user().is_none() {
+        config.user(environment("PGUSER").unwrap_or_else(|| Account::current().name));
     }
     if config.get_dbname().is_none() {
         config.dbname(environment("PGDATABASE").unwrap_or_else(|| "postgres".to_owned()));
     }
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(std::time::Duration::from_secs(15));
+        let seconds = environment("PGCONNECT_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+        config.connect_timeout(Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(15)));
     }
     Ok(())
 }
@@ -157,7 +233,7 @@ fn login_of(config: &tokio_postgres::Config) -> (String, u16, String, String) {
         (None, None) => "localhost".to_owned(),
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
-    let user = config.get_user().map_or_else(|| account::own().name, str::to_owned);
+    let user = config.get_user().map_or_else(|| Account::current().name, str::to_owned);
     (host, port, config.get_dbname().unwrap_or("postgres").to_owned(), user)
 }
 
@@ -169,12 +245,12 @@ fn not_understood(reason: &str) -> PgError {
     }
 }
 
-fn tls_refused(what: &str) -> PgError {
+fn refused(what: &str, lacking: &str) -> PgError {
     PgError::Conninfo {
         reason: format!(
-            "{what} asks for TLS, which this version cannot do; it will not connect without what was asked for"
+            "{what} asks for {lacking}, which this version cannot do; it will not connect without what was asked for"
         ),
-        hint: "connect through the server's Unix socket, or over a network you trust with sslmode=prefer"
+        hint: "connect through the server's Unix socket; or, over a network you trust, say sslmode=prefer in cluster.connection"
             .to_owned(),
     }
 }
@@ -193,18 +269,71 @@ mod tests {
         assert!(words("").unwrap().is_empty());
     }
 
+    fn resolved(text: &str, environment: &[(&str, &str)]) -> Result<tokio_postgres::Config, PgError> {
+        let lookup = |name: &str| {
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        resolve_with(Some(text), None, &lookup)
+    }
+
     #[test]
     fn a_stricter_sslmode_is_refused_and_never_weakened() {
         for text in [
-            "host=/run sslmode=require",
+            "host=db.example sslmode=require",
             "sslmode=verify-full host=x",
-            "sslmode='verify-ca'",
+            "host=x,/run sslmode='verify-ca'",
+            "hostaddr=127.0.0.1 host=/run sslmode=require",
             "postgresql://u@h/d?sslmode=require",
-            "postgres://u@h/d?sslmode=verify-full",
+            "postgres://u@h/d?connect_timeout=3&sslmode=verify-full",
         ] {
-            let error = resolve(Some(text), None).unwrap_err();
+            let error = resolved(text, &[]).unwrap_err();
             assert!(error.to_string().contains("TLS"), "{text}: {error}");
         }
+        assert!(resolved("host=x sslmode=never", &[]).is_err());
+        // A Unix socket has no TLS, and needs none.
+        assert!(resolved("host=/run sslmode=require", &[]).is_ok());
+        assert!(resolved("postgres://u@%2Frun/d?sslmode=verify-full", &[]).is_ok());
+    }
+
+    /// What the environment asks for is asked for, as it is of every libpq client; what the connection string says wins.
+    #[test]
+    fn the_environment_is_refused_like_the_text() {
+        for environment in [
+            [("PGSSLMODE", "require")],
+            [("PGSSLMODE", "verify-full")],
+            [("PGSSLROOTCERT", "system")],
+            [("PGSSLNEGOTIATION", "direct")],
+            [("PGGSSENCMODE", "require")],
+            [("PGCHANNELBINDING", "require")],
+            [("PGREQUIREPEER", "postgres")],
+            [("PGREQUIREAUTH", "scram-sha-256")],
+            [("PGSERVICE", "main")],
+        ] {
+            let error = resolved("host=db.example", &environment).unwrap_err();
+            let name = environment.map(|(name, _)| name).concat();
+            assert!(error.to_string().contains(&name), "{name}: {error}");
+            assert!(error.hint().is_some());
+        }
+        assert!(resolved("host=/run", &[("PGSSLMODE", "require")]).is_ok());
+        assert!(resolved("host=x sslmode=prefer", &[("PGSSLMODE", "require")]).is_ok());
+        assert!(resolved("host=x", &[("PGSSLMODE", "prefer"), ("PGSSLCERT", "/x.crt")]).is_ok());
+        assert!(resolved("", &[("PGHOST", "db.example"), ("PGSSLMODE", "require")]).is_err());
+    }
+
+    #[test]
+    fn the_environment_fills_in_what_the_text_leaves_open() {
+        let environment = [
+            ("PGHOSTADDR", "192.0.2.7"),
+            ("PGPORT", "5499"),
+            ("PGUSER", "u"),
+            ("PGDATABASE", "d"),
+            ("PGCONNECT_TIMEOUT", "3"),
+        ];
+        let config = resolved("", &environment).unwrap();
+        assert_eq!(describe(&config), "host 192.0.2.7 port 5499 database d user u");
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        let config = resolved("host=/run user=v", &environment).unwrap();
+        assert_eq!(describe(&config), "host /run port 5499 database d user v");
     }
 
     #[test]

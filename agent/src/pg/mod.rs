@@ -4,7 +4,6 @@
 //! [`passfile`] looks passwords up as libpq does, [`session`] connects, and [`settings`] reads what the server is set to.
 //! TLS is not there yet: `sslmode=require` and stricter are refused, never weakened.
 
-pub mod account;
 mod conninfo;
 pub mod data_dir;
 mod error;

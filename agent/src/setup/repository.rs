@@ -108,7 +108,7 @@ pub async fn prepare_as_root(
     config: &RepositoryConfig,
     cluster: &ClusterName,
     pinned: Option<&PinnedRepository>,
-    owner: Owner,
+    owner: &Owner,
     clock: &dyn Clock,
 ) -> anyhow::Result<()> {
     if let KeySource::File(path) = &config.key {
