@@ -80,14 +80,24 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Finds the subcommand by its name alone, so that the answer is right even where the arguments do not parse.
-    pub fn from_arguments(arguments: impl Iterator<Item = OsString>) -> Self {
-        for argument in arguments.skip(1) {
-            if argument == "archive-get" {
-                return Self::RestoreCommand;
-            }
-            if argument == "archive-push" {
-                return Self::ArchiveCommand;
+    /// Finds the subcommand, so that the answer is right even where the arguments do not parse: the first word that is the name of
+    /// one, values of the global options left aside. `grammar` is the command line with its global options and its subcommands.
+    /// Behind an option that is not known any later word may be the subcommand, and the two of PostgreSQL's count.
+    pub fn from_arguments(grammar: &clap::Command, arguments: impl Iterator<Item = OsString>) -> Self {
+        let mut arguments = arguments.skip(1);
+        let mut known = true;
+        while let Some(argument) = arguments.next() {
+            let word = argument.to_string_lossy();
+            match word.as_ref() {
+                "archive-get" => return Self::RestoreCommand,
+                "archive-push" => return Self::ArchiveCommand,
+                option if option.starts_with('-') => match is_followed_by_value(grammar, option) {
+                    Some(true) => drop(arguments.next()),
+                    Some(false) => {}
+                    None => known = false,
+                },
+                name if known && grammar.get_subcommands().any(|one| one.get_name() == name) => break,
+                _ => {}
             }
         }
         Self::Person
@@ -104,12 +114,49 @@ impl Caller {
     }
 }
 
+/// Whether the next word is this global option's value; none for an option that is not known.
+fn is_followed_by_value(grammar: &clap::Command, option: &str) -> Option<bool> {
+    let (name, has_value) = match option.split_once('=') {
+        Some((name, _)) => (name, true),
+        None => (option, false),
+    };
+    let find = |is: &dyn Fn(&clap::Arg) -> bool| grammar.get_arguments().find(|argument| is(argument));
+    let argument = match name.strip_prefix("--") {
+        Some("help" | "version") => return Some(false),
+        Some(long) => find(&|argument| argument.get_long() == Some(long))?,
+        None => {
+            let mut letters = name.strip_prefix('-')?.chars();
+            let short = letters.next()?;
+            let argument = find(&|argument| argument.get_short() == Some(short))?;
+            // `-cKEY=VALUE` and `-vv` are whole.
+            if has_value || letters.next().is_some() {
+                return Some(false);
+            }
+            argument
+        }
+    };
+    Some(argument.get_action().takes_values() && !has_value)
+}
+
+/// Whether errors are wanted as JSON, also where the arguments do not parse.
+pub fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn caller(line: &str) -> Caller {
-        Caller::from_arguments(line.split(' ').map(OsString::from))
+        let option = |name| clap::Arg::new(name).long(name);
+        let grammar = clap::Command::new("highwater")
+            .arg(option("config"))
+            .arg(option("cluster"))
+            .arg(option("set").short('c'))
+            .arg(option("json").action(clap::ArgAction::SetTrue))
+            .arg(option("verbose").short('v').action(clap::ArgAction::Count))
+            .subcommands(["archive-push", "archive-get", "list", "restore"].map(clap::Command::new));
+        Caller::from_arguments(&grammar, line.split(' ').map(OsString::from))
     }
 
     /// The help prints each code of the table, and no two meanings share one.
@@ -130,6 +177,48 @@ mod tests {
         assert_eq!(caller("highwater archive-push pg_wal/x"), Caller::ArchiveCommand);
         assert_eq!(caller("highwater --cluster main archive-get a b"), Caller::RestoreCommand);
         assert_eq!(caller("highwater --cluster main list"), Caller::Person);
+        for globals in ["-v", "-vv", "--json", "--config=list", "-c a=list", "-ca=b", "--set list"] {
+            assert_eq!(
+                caller(&format!("highwater {globals} archive-get a b")),
+                Caller::RestoreCommand,
+                "{globals}"
+            );
+        }
+    }
+
+    /// The name of a cluster or a file is no command, wherever it stands.
+    #[test]
+    fn the_value_of_an_option_is_no_command() {
+        for line in [
+            "--cluster archive-get list",
+            "--config archive-push list",
+            "-c archive-get list",
+            "--set=archive-get list",
+            "list --repository archive-push",
+            "restore --target-dir archive-get",
+        ] {
+            assert_eq!(caller(&format!("highwater {line}")), Caller::Person, "{line}");
+        }
+    }
+
+    /// I14: where a flag is not known, what follows it may be its value or the command; PostgreSQL's commands are then assumed.
+    #[test]
+    fn an_unknown_flag_does_not_hide_a_command_of_postgresqls() {
+        for line in [
+            "--nonsense archive-get a b",
+            "--nonsense list archive-get a b",
+            "frob archive-get a b",
+            "-x list archive-get",
+        ] {
+            assert_eq!(caller(&format!("highwater {line}")), Caller::RestoreCommand, "{line}");
+        }
+    }
+
+    #[test]
+    fn json_is_wanted_where_it_is_a_flag() {
+        let wants = |line: &str| wants_json(line.split(' ').map(OsString::from));
+        assert!(wants("highwater --json list") && wants("highwater archive-get --nonsense --json"));
+        assert!(!wants("highwater list") && !wants("highwater archive-push -- --json") && !wants("--json"));
     }
 
     /// I14: whatever goes wrong in `archive-get` outside its own answers is above 125; `archive-push` never is.

@@ -21,7 +21,7 @@ mod report;
 mod repositories;
 mod setup;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 /// PostgreSQL backed up continuously, and brought back to any moment.
 #[derive(clap::Parser)]
@@ -34,11 +34,12 @@ struct Cli {
 }
 
 fn main() -> std::process::ExitCode {
-    let caller = exit::Caller::from_arguments(std::env::args_os());
-    report::exit_on_panic(caller);
+    let caller = exit::Caller::from_arguments(&Cli::command(), std::env::args_os());
+    let json = exit::wants_json(std::env::args_os());
+    report::exit_on_panic(json, caller);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(problem) => return report::usage(&problem, caller),
+        Err(problem) => return report::usage(&problem, json, caller),
     };
     let json = cli.global.json;
     report::start_log(cli.global.verbose, caller);

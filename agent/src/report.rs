@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use highwater_archive::durable::DurableError;
 use highwater_archive::keyring::KeyringError;
 use highwater_archive::lineage::LineageError;
@@ -117,40 +118,66 @@ pub fn finish(outcome: anyhow::Result<Exit>, json: bool, caller: Caller) -> Exit
         Ok(exit) => return exit.into(),
         Err(error) => error,
     };
-    let (message, hint) = (message(&error), hint(&error));
-    if json {
-        result(&serde_json::json!({ "error": message, "hint": hint }).to_string());
-    } else if caller != Caller::Person {
-        // PostgreSQL logs what its commands print, and one line is one log entry.
-        match hint {
-            Some(hint) => line(&format!("error: {message} (hint: {})", hint.replace('\n', " "))),
-            None => line(&format!("error: {message}")),
-        }
-    } else {
-        line(&format!("error: {message}"));
-        if let Some(hint) = hint {
-            line(&format!("hint: {hint}"));
-        }
-    }
+    say(&message(&error), hint(&error).as_deref(), json, caller);
     caller.translate(exit_of(&error)).into()
 }
 
-/// Prints what clap has to say: help and version succeed, everything else is a usage error.
-pub fn usage(problem: &clap::Error, caller: Caller) -> ExitCode {
-    // Nobody reads a message that standard output or standard error does not take.
-    let printed = problem.print().is_ok();
-    if printed && !problem.use_stderr() {
-        return Exit::Done.into();
+/// Prints an error in the form that is wanted.
+pub fn say(message: &str, hint: Option<&str>, json: bool, caller: Caller) {
+    if json {
+        return result(&serde_json::json!({ "error": message, "hint": hint }).to_string());
     }
-    caller.translate(Exit::Usage).into()
+    match (hint, caller) {
+        (None, _) => line(&format!("error: {message}")),
+        (Some(hint), Caller::Person) => {
+            line(&format!("error: {message}"));
+            line(&format!("hint: {hint}"));
+        }
+        // PostgreSQL logs what its commands print, and one line is one log entry.
+        (Some(hint), Caller::ArchiveCommand | Caller::RestoreCommand) => {
+            line(&format!("error: {message} (hint: {})", hint.replace('\n', " ")));
+        }
+    }
+}
+
+/// Prints what clap has to say: help and version succeed, everything else is a usage error. A person gets clap's own lines.
+pub fn usage(problem: &clap::Error, json: bool, caller: Caller) -> ExitCode {
+    let asked_for = !problem.use_stderr();
+    if asked_for || (!json && caller == Caller::Person) {
+        // Nobody reads a message that standard output or standard error does not take.
+        let printed = problem.print().is_ok();
+        let exit = if printed && asked_for { Exit::Done } else { Exit::Usage };
+        return caller.translate(exit).into();
+    }
+    let (message, hint) = match problem.kind() {
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ("no command is given".to_owned(), "highwater --help lists them".to_owned())
+        }
+        _ => in_two(&problem.render().to_string()),
+    };
+    finish(Err(usage_error(message, hint)), json, caller)
+}
+
+/// clap's text as a message and a hint: its first paragraph, and the others, each on one line.
+fn in_two(text: &str) -> (String, String) {
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = text.split("\n\n").map(one_line).filter(|paragraph| !paragraph.is_empty());
+    let first = paragraphs.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
+    (message, paragraphs.collect::<Vec<_>>().join("; "))
 }
 
 /// A panic in any thread ends the process at once: a transfer with a dead worker must not hang, and PostgreSQL must not read
 /// Rust's own exit code 101 as "no such file".
-pub fn exit_on_panic(caller: Caller) {
+pub fn exit_on_panic(json: bool, caller: Caller) {
     std::panic::set_hook(Box::new(move |panic| {
-        line(&format!("error: internal error: {}", panic.to_string().replace('\n', " ")));
-        line("hint: this is a defect in highwater; what was archived before is not affected");
+        let message = format!("internal error: {}", panic.to_string().replace('\n', " "));
+        say(
+            &message,
+            Some("this is a defect in highwater; what was archived before is not affected"),
+            json,
+            caller,
+        );
         std::process::exit(i32::from(caller.translate(Exit::Failed).code()));
     }));
 }

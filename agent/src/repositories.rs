@@ -130,6 +130,36 @@ impl OpenRepository {
     }
 }
 
+/// A repository that failed while others did not.
+pub struct Failed {
+    /// Its name.
+    pub repository: String,
+    /// Why.
+    pub error: anyhow::Error,
+}
+
+impl Failed {
+    /// The error, with the name of the repository.
+    pub fn named(self) -> anyhow::Error {
+        self.error.context(format!("repository {}", self.repository))
+    }
+
+    /// One element of a result's `failed[]`.
+    pub fn as_json(&self) -> serde_json::Value {
+        let (error, hint) = (report::message(&self.error), report::hint(&self.error));
+        serde_json::json!({ "repository": self.repository, "error": error, "hint": hint })
+    }
+
+    /// Says it, after the result of the others: `what` the repository, such as `no backup in`.
+    pub fn tell(&self, gravity: &str, what: &str) {
+        let message = report::message(&self.error);
+        report::line(&format!("{gravity}: {what} repository {}: {message}", self.repository));
+        if let Some(hint) = report::hint(&self.error) {
+            report::line(&format!("hint: {hint}"));
+        }
+    }
+}
+
 /// Whether the store answered that there is no such repository, or no such cluster in it.
 fn is_gone(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<RepositoryError>()).any(|error| {

@@ -1,20 +1,22 @@
 //! `highwater archive-get %f %p`: one file of WAL, for PostgreSQL's `restore_command` (I14).
 //!
 //! Exit 0: the file is there, durable. 1: it is proven absent. Above 125: anything else, and recovery stops instead of
-//! taking an outage for the end of WAL. Nothing is printed on success, one line otherwise.
+//! taking an outage for the end of WAL. Nothing is printed on success, one line otherwise, unless `--json` asks for an object.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use highwater_pitr::segment::WalFile;
+use highwater_archive::seal::LineageId;
+use highwater_pitr::segment::{NameError, WalFile};
 use highwater_restore::fetch::{self, Opener, Outcome, Request, Source, SourceError};
 use highwater_restore::plan_file::PlanFile;
+use serde_json::json;
 
 use super::restore::choose_lineage;
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{Caller, Exit};
 use crate::host_state::HostState;
 use crate::report;
 use crate::repositories::OpenRepository;
@@ -34,6 +36,9 @@ pub struct Args {
     /// The plan of a restore; without one the configuration says where WAL is
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
+    /// Without a plan: read this lineage, where the cluster has several and this data directory writes none of them
+    #[arg(long, value_name = "ID", conflicts_with = "plan")]
+    pub lineage: Option<LineageId>,
     /// How long to try while no repository can answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = DEADLINE_SECONDS)]
     pub deadline: u64,
@@ -41,10 +46,15 @@ pub struct Args {
 
 /// Fetches the file.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
-    let file: WalFile = args.file.parse()?;
+    let file: WalFile = args.file.parse().map_err(|error: NameError| {
+        report::usage_error(
+            error.to_string(),
+            "PostgreSQL passes the name in restore_command: highwater archive-get %f \"%p\"",
+        )
+    })?;
     let (plan, mut sources) = match &args.plan {
         Some(path) => from_plan(path)?,
-        None => (None, from_configuration(context)?),
+        None => (None, from_configuration(context, args.lineage)?),
     };
     // PostgreSQL runs restore_command in the data directory.
     let data_dir = Path::new(".");
@@ -57,9 +67,18 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         deadline: Duration::from_secs(args.deadline),
     };
     match fetch::fetch(&request, &mut sources, &*context.clock).await {
-        Ok(Outcome::Delivered) => Ok(Exit::Done),
+        Ok(Outcome::Delivered) => {
+            if context.json {
+                report::result(&json!({ "version": 1, "file": file.to_string() }).to_string());
+            }
+            Ok(Exit::Done)
+        }
         Ok(Outcome::Absent(why)) => {
-            report::line(&format!("{file}: no such file: {why}"));
+            let said = format!("{file}: no such file: {why}");
+            match context.json {
+                true => report::say(&said, None, true, Caller::RestoreCommand),
+                false => report::line(&said),
+            }
             Ok(Exit::Failed)
         }
         Err(error) => match error.hint() {
@@ -84,11 +103,13 @@ fn from_plan(path: &Path) -> anyhow::Result<(Option<PlanFile>, Vec<Source>)> {
     Ok((Some(plan), sources))
 }
 
-/// The configured repositories. The lineage is the one this data directory writes, or that the cluster has.
-fn from_configuration(context: &Context) -> anyhow::Result<Vec<Source>> {
+/// The configured repositories. The lineage is the one that was asked for, that this data directory writes, or that the cluster has.
+fn from_configuration(context: &Context, asked: Option<LineageId>) -> anyhow::Result<Vec<Source>> {
     let config = context.config()?;
-    let state = HostState::read(Path::new("."))?;
-    let known = state.map(|state| state.lineage);
+    let known = match asked {
+        Some(lineage) => Some(lineage),
+        None => HostState::read(Path::new("."))?.map(|state| state.lineage),
+    };
     let sources = config
         .repositories
         .iter()

@@ -1,6 +1,6 @@
 //! `highwater archive-push %p`: one file of WAL, for PostgreSQL's `archive_command`.
 //!
-//! Prints nothing when it succeeds and one line when it fails; never exits above 125, since PostgreSQL would restart its archiver
+//! Prints nothing when it succeeds and one line when it fails, unless `--json` asks for an object; never exits above 125, since PostgreSQL would restart its archiver
 //! and count no failure (`pgarch_archiveXlog` in `postmaster/pgarch.c`). A hung command hangs PostgreSQL's shutdown, so it has a
 //! deadline of its own, which a second thread enforces should even the operating system not answer.
 
@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use highwater_archive::wal::Stored;
+use highwater_pitr::segment::WalFile;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{Caller, Exit};
 use crate::host_state::HostState;
-use crate::push::{self, WalSource};
+use crate::push::{self, Outcome, WalSource};
 use crate::report;
+use crate::repositories::Failed;
 
 /// How long after the deadline the process ends whatever it is doing.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -32,7 +35,7 @@ pub struct Args {
 /// Archives the file.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.config()?;
-    end_after(config.push_deadline + LAST_MOMENT);
+    end_after(config.push_deadline + LAST_MOMENT, context.json);
     let data_dir = config.data_dir()?;
     check_place(&args.path, data_dir, config)?;
     let state = HostState::require(data_dir)?;
@@ -43,30 +46,61 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         pushed = push::push(config, &state, data_dir, source, config.push_deadline) => pushed,
         name = interrupted() => Err(anyhow::anyhow!("interrupted by {}", name?)),
     };
-    for outcome in pushed.with_context(|| format!("{file} is not archived"))? {
-        match outcome.held {
-            Ok(Stored::New | Stored::Same) => {}
-            Ok(Stored::Variant { beside, variant }) => report::line(&format!(
-                "warning: {} is kept beside another end of the same WAL in repository {}: {beside} there, {variant} here",
-                file, outcome.repository
-            )),
-            Err(error) => {
-                report::line(&format!(
-                    "warning: {} is archived, but not everywhere: {}",
-                    file,
-                    report::message(&error)
-                ));
-            }
-        }
+    let outcomes = pushed.with_context(|| format!("{file} is not archived"))?;
+    match context.json {
+        true => report::result(&as_json(&file, outcomes).to_string()),
+        false => outcomes.iter().for_each(|outcome| warn(&file, outcome)),
     }
     Ok(Exit::Done)
+}
+
+/// Says what is out of the ordinary.
+fn warn(file: &WalFile, outcome: &Outcome) {
+    match &outcome.held {
+        Ok(Stored::New | Stored::Same) => {}
+        Ok(Stored::Variant { beside, variant }) => report::line(&format!(
+            "warning: {file} is kept beside another end of the same WAL in repository {}: {beside} there, {variant} here",
+            outcome.repository
+        )),
+        Err(error) => {
+            let message = report::message(error);
+            report::line(&format!("warning: {file} is archived, but not everywhere: {message}"));
+        }
+    }
+}
+
+fn as_json(file: &WalFile, outcomes: Vec<Outcome>) -> Value {
+    let (mut repositories, mut failed) = (Vec::new(), Vec::new());
+    for Outcome { repository, held } in outcomes {
+        match held {
+            Ok(stored) => {
+                let stored = match stored {
+                    Stored::New => "new",
+                    Stored::Same => "same",
+                    Stored::Variant { .. } => "variant",
+                };
+                repositories.push(json!({ "repository": repository, "stored": stored }));
+            }
+            Err(error) => failed.push(Failed { repository, error }.as_json()),
+        }
+    }
+    json!({ "version": 1, "file": file.to_string(), "repositories": repositories, "failed": failed })
 }
 
 /// The file must be of the data directory that the configuration names. PostgreSQL runs its commands in its own data directory,
 /// so this tells a restored copy that still has production's `archive_command` from production.
 fn check_place(path: &Path, data_dir: &Path, config: &Config) -> anyhow::Result<()> {
-    let canonical =
-        |path: &Path| path.canonicalize().with_context(|| format!("cannot find {}", path.display()));
+    let canonical = |path: &Path| {
+        path.canonicalize().map_err(|error| {
+            report::failed(
+                format!("cannot find {}: {error}", path.display()),
+                format!(
+                    "PostgreSQL calls this in its data directory; by hand, do so too: cd {}",
+                    data_dir.display()
+                ),
+            )
+        })
+    };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (found, expected) = (canonical(directory)?, canonical(&data_dir.join("pg_wal"))?);
     if found == expected {
@@ -95,11 +129,14 @@ fn check_cluster(state: &HostState, config: &Config) -> anyhow::Result<()> {
 }
 
 /// Ends the process with a failure after a while, even when a system call hangs. The archive bears being cut off anywhere.
-fn end_after(limit: Duration) {
+fn end_after(limit: Duration, json: bool) {
     std::thread::spawn(move || {
         std::thread::sleep(limit);
-        report::line(
-            "error: the deadline has passed and the operating system does not answer; PostgreSQL will try again",
+        report::say(
+            "the deadline has passed and the operating system does not answer; PostgreSQL will try again",
+            None,
+            json,
+            Caller::ArchiveCommand,
         );
         std::process::exit(i32::from(Exit::Failed.code()));
     });

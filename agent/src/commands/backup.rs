@@ -12,8 +12,7 @@ use crate::config::{Config, RepositoryConfig};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::host_state::HostState;
-use crate::report;
-use crate::repositories::{self, OpenRepository};
+use crate::repositories::{self, Failed, OpenRepository};
 
 /// More threads than this only wait for each other or for the disk, unless more are asked for.
 const MOST_JOBS: usize = 4;
@@ -61,12 +60,12 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     for repository in &wanted {
         match one(context, config, &state, repository, &args).await {
             Ok(manifest) => made.push((repository.name.as_str(), manifest)),
-            Err(error) => failed.push(Failed { repository: &repository.name, error }),
+            Err(error) => failed.push(Failed { repository: repository.name.clone(), error }),
         }
     }
     if made.is_empty() {
         let several = failed.len() > 1;
-        failed.iter().skip(1).for_each(|other| report::line(&other.told("error")));
+        failed.iter().skip(1).for_each(|other| other.tell("error", "no backup in"));
         // The first is told as every error is.
         if let Some(first) = failed.drain(..).next() {
             return Err(if several { first.named() } else { first.error });
@@ -83,7 +82,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let required = config.required_repositories.count(wanted.len()).min(wanted.len());
     let exit = exit(made.len(), required, sound);
     let gravity = if exit == Exit::Failed { "error" } else { "warning" };
-    failed.iter().for_each(|one| report::line(&one.told(gravity)));
+    failed.iter().for_each(|one| one.tell(gravity, "no backup in"));
     Ok(exit)
 }
 
@@ -93,35 +92,6 @@ fn exit(made: usize, required: usize, sound: bool) -> Exit {
         (false, _) => Exit::Failed,
         (true, false) => Exit::Unsound,
         (true, true) => Exit::Done,
-    }
-}
-
-/// A repository that got no backup.
-struct Failed<'a> {
-    repository: &'a str,
-    error: anyhow::Error,
-}
-
-impl Failed<'_> {
-    fn named(self) -> anyhow::Error {
-        self.error.context(format!("repository {}", self.repository))
-    }
-
-    fn as_json(&self) -> serde_json::Value {
-        let (error, hint) = (report::message(&self.error), report::hint(&self.error));
-        json!({ "repository": self.repository, "error": error, "hint": hint })
-    }
-
-    fn told(&self, gravity: &str) -> String {
-        let mut text = format!(
-            "{gravity}: no backup in repository {}: {}",
-            self.repository,
-            report::message(&self.error)
-        );
-        if let Some(hint) = report::hint(&self.error) {
-            text.push_str(&format!("\nhint: {hint}"));
-        }
-        text
     }
 }
 

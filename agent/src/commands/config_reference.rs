@@ -3,14 +3,14 @@
 use crate::config;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::report;
 
 /// It takes nothing.
 #[derive(clap::Args)]
 pub struct Args {}
 
 /// Prints the reference.
-pub fn run(_context: &Context, _args: Args) -> anyhow::Result<Exit> {
-    report::result(config::reference().trim_end());
+pub fn run(context: &Context, _args: Args) -> anyhow::Result<Exit> {
+    let options = serde_json::json!({ "version": 1, "options": config::described() });
+    context.print(config::reference().trim_end(), &options);
     Ok(Exit::Done)
 }

@@ -5,7 +5,8 @@
 mod document;
 mod table;
 
-use anyhow::Context as _;
+use std::time::Duration;
+
 use highwater_archive::catalog::{Catalog, windows};
 use highwater_archive::repository::{Repository, RepositoryError};
 use highwater_archive::store;
@@ -16,7 +17,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::host_state::HostState;
 use crate::report;
-use crate::repositories::{self, OpenRepository};
+use crate::repositories::{self, Failed, OpenRepository};
 use document::LineageContent;
 
 /// What to list.
@@ -27,7 +28,11 @@ pub struct Args {
     pub repository: Option<String>,
 }
 
-/// Lists every lineage of the cluster in every repository, oldest first.
+/// How long a repository may take to be opened: one that hangs does not keep the others from being shown.
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Lists every lineage of the cluster in every repository, oldest first. All are asked at once. One that fails does not keep the
+/// others from being shown; it is named, and the exit code says that something is missing.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let chosen: Vec<&RepositoryConfig> = match &args.repository {
@@ -35,18 +40,47 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         None => config.repositories.iter().collect(),
     };
     let state = own_state(config);
-    let mut documents = Vec::new();
-    let mut text = String::new();
-    for repository in chosen {
-        let open = open(repository, config).await?;
-        let lineages =
-            read(&open, state.as_ref()).await.with_context(|| format!("repository {}", open.name))?;
-        text.push_str(&table::repository(&open, &lineages));
-        documents.push(document::repository(&open, &lineages));
+    let asked = chosen.iter().map(|repository| async {
+        let open = tokio::time::timeout(OPEN_WITHIN, open(repository, config)).await;
+        let open = open.unwrap_or_else(|_| Err(no_answer()))?;
+        let lineages = read(&open, state.as_ref()).await?;
+        anyhow::Ok((open, lineages))
+    });
+    let answers = futures::future::join_all(asked).await;
+    let (mut documents, mut text, mut failed) = (Vec::new(), String::new(), Vec::new());
+    for (repository, answer) in chosen.iter().zip(answers) {
+        match answer {
+            Ok((open, lineages)) => {
+                text.push_str(&table::repository(&open, &lineages));
+                documents.push(document::repository(&open, &lineages));
+            }
+            Err(error) => failed.push(Failed { repository: repository.name.clone(), error }),
+        }
     }
-    let result = json!({ "version": 1, "cluster": config.cluster.as_str(), "repositories": documents });
+    if documents.is_empty() {
+        failed.iter().skip(1).for_each(|other| other.tell("error", "cannot list"));
+        // The first is told as every error is.
+        if let Some(first) = failed.drain(..).next() {
+            return Err(first.named());
+        }
+    }
+    let failures: Vec<_> = failed.iter().map(Failed::as_json).collect();
+    let result = json!({
+        "version": 1,
+        "cluster": config.cluster.as_str(),
+        "repositories": documents,
+        "failed": failures,
+    });
     context.print(text.trim_end(), &result);
-    Ok(Exit::Done)
+    failed.iter().for_each(|one| one.tell("error", "cannot list"));
+    Ok(if failed.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+fn no_answer() -> anyhow::Error {
+    report::failed(
+        format!("no answer within {} s", OPEN_WITHIN.as_secs()),
+        "see whether the storage hangs: a mount that is gone, a service that is overloaded",
+    )
 }
 
 /// Which lineage this host writes; on a blank host, none.

@@ -14,6 +14,7 @@ mod list;
 mod restore;
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -68,7 +69,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<Exit> {
     {
         if let Command::Init(args) = &command {
             on_this_thread(async {
-                init::prepare_as_root(context, args, owner).await?;
+                init::prepare_as_root(context, args, &owner).await?;
                 Ok(Exit::Done)
             })?;
         }
@@ -88,16 +89,24 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<Exit> {
     }
 }
 
+/// How long a call of the operating system, on a mount that hangs for one, may keep a command that has ended.
+const LEFT_TO_CALLS: Duration = Duration::from_secs(2);
+
 /// For commands that move much data.
 fn on_all_threads(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(command)
+    let ended = runtime.block_on(command);
+    runtime.shutdown_timeout(LEFT_TO_CALLS);
+    ended
 }
 
 /// For commands that PostgreSQL starts once a segment, whose start must cost nothing.
 fn on_this_thread(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(command)
+    let ended = runtime.block_on(command);
+    // A call of the operating system that does not come back, on a mount that hangs, must not keep an answer from PostgreSQL.
+    runtime.shutdown_background();
+    ended
 }

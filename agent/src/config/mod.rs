@@ -15,7 +15,7 @@ mod secret;
 mod units;
 
 pub use error::ConfigError;
-pub use reference::reference;
+pub use reference::{described, reference};
 pub use resolve::{Config, KeySource, RepositoryConfig, shell_quoted};
 pub use secret::run as secret_from_command;
 

@@ -30,6 +30,29 @@ pub fn reference() -> String {
     text
 }
 
+/// The same for programs: an object for each option.
+pub fn described() -> Vec<serde_json::Value> {
+    let describe = |option: &&dyn options::Described| {
+        let spec = option.spec();
+        let key = spec.key.replace('*', "NAME");
+        let (required, default) = match spec.default {
+            options::Default::Required => (true, None),
+            options::Default::Text(text) => (false, Some(text)),
+            options::Default::Computed(words) => (false, Some(words)),
+        };
+        serde_json::json!({
+            "environment": environment_name(&key),
+            "key": key,
+            "value": spec.form,
+            "required": required,
+            "default": default,
+            "secret": spec.carrier == Carrier::Environment,
+            "help": spec.help,
+        })
+    };
+    options::ALL.iter().map(describe).collect()
+}
+
 fn section_title(section: &str) -> String {
     match section {
         "repository" => "[repository.NAME]: one or more; the name is yours".to_owned(),

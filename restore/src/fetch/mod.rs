@@ -6,6 +6,10 @@
 //! `standby.signal` says that the server itself asks again for ever is a passing error answered like absence, so that an
 //! outage does not end a standby. [`mod@verdict`] holds these rules as one pure function.
 //!
+//! Repositories are asked in their order, each for a bounded time. The next one is asked too as soon as the one before has said
+//! no, failed, or kept us waiting for [`SLOW`]: one that hangs stops no recovery while another has the file. The first that has
+//! it ends the round; absence is only said when every one of them has answered.
+//!
 //! What a repository gives was opened, authenticated and held against name, system identifier and size by
 //! [`highwater_archive::wal::get`]. It is written beside the destination, fsynced and renamed: PostgreSQL sees all of it or
 //! nothing, also when a file of an earlier call is still there.
@@ -17,7 +21,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use highwater_archive::clock::Clock;
 use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::{Lineage, LineageError};
@@ -36,6 +42,18 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// The longest wait between two rounds.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// How long a repository may keep us waiting before the next one is asked too.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// How long a repository may take to answer; a segment may take a second more for each MiB, and none longer than the deadline.
+const QUESTION: Duration = Duration::from_secs(60);
+
+/// The largest `wal_segment_size` there is: without a plan it may be any.
+const LARGEST_SEGMENT_BYTES: u64 = 1 << 30;
+
+/// The least time that a question is given, however near the deadline is.
+const SHORTEST_QUESTION: Duration = Duration::from_secs(1);
 
 /// Why a repository could not be opened, or a file in it not be read.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +118,15 @@ pub struct Request<'a> {
     pub standby: bool,
     /// How long to go on while nobody can answer.
     pub deadline: Duration,
+}
+
+impl Request<'_> {
+    /// How long one question may take when `waited` of the deadline is over.
+    fn question(&self, waited: Duration) -> Duration {
+        let largest = self.plan.map_or(LARGEST_SEGMENT_BYTES, |plan| plan.wal_segment_bytes.bytes());
+        let patience = QUESTION + Duration::from_secs(largest >> 20);
+        self.deadline.saturating_sub(waited).min(patience).max(SHORTEST_QUESTION)
+    }
 }
 
 /// How it ended, when it ended with an answer.
@@ -182,25 +209,18 @@ pub async fn fetch(
     }
     let begun = clock.now();
     let mut wait = FIRST_WAIT;
+    let waited = || Duration::try_from(clock.now().duration_since(begun)).unwrap_or_default();
     loop {
-        let mut answers = Vec::with_capacity(sources.len());
-        for source in sources.iter_mut() {
-            match ask(source, request).await {
-                Ok(Some(Delivery { bytes, made })) => {
-                    standby::may_be_replayed(made.iter().flatten(), request.data_dir)
-                        .map_err(|why| FetchError::Tablespace { file: request.file.to_string(), why })?;
-                    durable::replace(request.destination, &[bytes])?;
-                    return Ok(Outcome::Delivered);
-                }
-                Ok(None) => answers.push(Answer::Absent),
-                Err(error) => {
-                    // What was opened may be the cause: the next round opens it anew.
-                    source.lineage = None;
-                    answers.push(Answer::Failed(error));
-                }
+        let answers = match ask_all(sources, request, request.question(waited())).await {
+            Round::Found(Delivery { bytes, made }) => {
+                standby::may_be_replayed(made.iter().flatten(), request.data_dir)
+                    .map_err(|why| FetchError::Tablespace { file: request.file.to_string(), why })?;
+                durable::replace(request.destination, &[bytes])?;
+                return Ok(Outcome::Delivered);
             }
-        }
-        let waited = Duration::try_from(clock.now().duration_since(begun)).unwrap_or_default();
+            Round::Answers(answers) => answers,
+        };
+        let waited = waited();
         match verdict(&answers, scope, request.standby, waited + wait > request.deadline) {
             Verdict::Absent(why) => return Ok(Outcome::Absent(why)),
             Verdict::Missing => return Err(FetchError::Missing { file: request.file.to_string() }),
@@ -213,6 +233,64 @@ pub async fn fetch(
             }
         }
     }
+}
+
+/// What a round of questions came to.
+enum Round {
+    /// A repository gave the file.
+    Found(Delivery),
+    /// Every repository answered, or its time was over; in their order.
+    Answers(Vec<Answer>),
+}
+
+/// Asks every repository, the later ones as those before are slow or have it not.
+async fn ask_all(sources: &mut [Source], request: &Request<'_>, limit: Duration) -> Round {
+    let mut answers: Vec<Option<Answer>> = sources.iter().map(|_| None).collect();
+    let mut waiting = sources.iter_mut().enumerate();
+    let mut asked = FuturesUnordered::new();
+    loop {
+        if let Some((number, source)) = waiting.next() {
+            asked.push(async move { (number, ask_within(source, request, limit).await) });
+        }
+        let answer = match tokio::time::timeout(SLOW, asked.next()).await {
+            Ok(answer) => answer,
+            Err(_) if waiting.len() > 0 => continue,
+            Err(_) => asked.next().await,
+        };
+        let Some((number, answer)) = answer else { break };
+        let answer = match answer {
+            Ok(Some(delivery)) => return Round::Found(delivery),
+            Ok(None) => Answer::Absent,
+            Err(error) => Answer::Failed(error),
+        };
+        if let Some(place) = answers.get_mut(number) {
+            *place = Some(answer);
+        }
+    }
+    Round::Answers(answers.into_iter().flatten().collect())
+}
+
+/// Asks one repository for at most `limit`.
+async fn ask_within(
+    source: &mut Source,
+    request: &Request<'_>,
+    limit: Duration,
+) -> Result<Option<Delivery>, SourceError> {
+    let answer = tokio::time::timeout(limit, ask(source, request)).await.unwrap_or_else(|_| {
+        Err(SourceError {
+            repository: source.name.clone(),
+            message: format!("no answer within {} s", limit.as_secs()),
+            hint: Some(
+                "see whether the storage hangs: a mount that is gone, a service that is overloaded".into(),
+            ),
+            permanent: false,
+        })
+    });
+    if answer.is_err() {
+        // What was opened may be the cause: the next round opens it anew.
+        source.lineage = None;
+    }
+    answer
 }
 
 /// Asks one repository. What it opened earlier may have been unmounted or removed since, and then everything in it looks absent:

@@ -184,3 +184,67 @@ async fn opening_is_tried_again() {
     assert_eq!(asked.outcome.unwrap(), Outcome::Delivered);
     assert_eq!(attempts.load(Ordering::Relaxed), 4);
 }
+
+/// Lets every operation of a store wait for ever.
+fn hang(store: &MemoryStore) {
+    store.set_gate(Some(Arc::new(|_, _| futures::future::pending().boxed())));
+}
+
+/// A repository that hangs is given a bounded time, and stops nobody meanwhile: the next one is asked beside it.
+#[tokio::test]
+async fn one_that_hangs_does_not_keep_another_from_answering() {
+    let (hung, whole) = (MemoryStore::new(), MemoryStore::new());
+    let (first, second) = (lineage(&hung).await, lineage(&whole).await);
+    hang(&hung);
+    let begun = std::time::Instant::now();
+    let found = ask_for("00000002.history", false, &mut [source("a", &first), source("b", &second)]).await;
+    assert_eq!(found.outcome.unwrap(), Outcome::Delivered);
+    assert_eq!(found.content.as_deref(), Some(HISTORY));
+    assert!((SLOW..SLOW * 3).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+/// I14: one that hangs has not said that the file is absent, whatever the others say; and the question ends.
+#[tokio::test]
+async fn one_that_hangs_proves_nothing_and_ends() {
+    let (hung, whole) = (MemoryStore::new(), MemoryStore::new());
+    let (first, second) = (lineage(&hung).await, lineage(&whole).await);
+    hang(&hung);
+    let directory = tempfile::tempdir().unwrap();
+    let destination = directory.path().join("RECOVERYHISTORY");
+    let clock = Hurried(Mutex::new(Timestamp::UNIX_EPOCH));
+    let mut request = Request {
+        file: "00000003.history".parse().unwrap(),
+        destination: &destination,
+        data_dir: directory.path(),
+        plan: None,
+        standby: false,
+        deadline: Duration::from_secs(1),
+    };
+    let mut sources = [source("a", &second), source("b", &first)];
+    let begun = std::time::Instant::now();
+    let answer = fetch(&request, &mut sources, &clock).await.unwrap_err();
+    let said = answer.to_string();
+    assert!(said.contains("repository b: no answer within 1 s") && answer.hint().is_some(), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // A standby asks again by itself.
+    request.standby = true;
+    assert!(matches!(fetch(&request, &mut sources, &clock).await, Ok(Outcome::Absent(_))));
+}
+
+/// A segment of 16 MiB has its minute and a bit, one of 1 GiB longer, and no question outlives the deadline by much.
+#[test]
+fn a_question_is_bounded() {
+    let request = |deadline| Request {
+        file: "00000003.history".parse().unwrap(),
+        destination: Path::new("x"),
+        data_dir: Path::new("."),
+        plan: None,
+        standby: false,
+        deadline: Duration::from_secs(deadline),
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(request(300).question(seconds(0)), seconds(300));
+    assert_eq!(request(300).question(seconds(299)), seconds(1));
+    assert_eq!(request(300).question(seconds(301)), SHORTEST_QUESTION);
+    assert_eq!(request(9000).question(seconds(0)), QUESTION + seconds(1024));
+}

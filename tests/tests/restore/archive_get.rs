@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use highwater_restore::plan_file::PLAN_FILE;
-use highwater_tests::{Cluster, Finished, Scratch, newest};
+use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, Fault, Operation, Response, S3Server, SECRET_ACCESS_KEY};
+use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest};
 
 use crate::ground::Ground;
 
@@ -177,4 +179,74 @@ fn from_configuration(ground: &Ground, restored: &Restored) {
     ends_with(&get(&restored.past), 1);
     ends_with(&get("00000002.history"), 1);
     assert!(Path::new(&restored.data).exists());
+}
+
+/// A repository that hangs stops no recovery while another has the file, and is bounded where none has; `list` shows what the others
+/// hold and names the one that is away.
+#[test]
+fn a_repository_that_is_away_or_hangs_is_one_of_several() {
+    let (scratch, server) = (Scratch::new(), S3Server::start());
+    let cluster = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1).create();
+    let highwater = s3_repository(&scratch, &server, Highwater::new(&scratch, "main", &cluster));
+    let highwater = highwater.local_repository("second");
+    highwater.ok(&["init"]);
+    cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);
+    cluster.start();
+    let ground = Ground { cluster, highwater, repository: scratch.join("second") };
+    ground.cluster.execute("create table t (n int); insert into t values (1)");
+    ground.backup();
+    let restored = Restored::of(&ground, &scratch);
+
+    let whole = ground.highwater.json(&["list"]);
+    assert_eq!(whole["repositories"].as_array().unwrap().len(), 2);
+    assert_eq!(whole["failed"].as_array().unwrap().len(), 0);
+    for operation in [Operation::Get, Operation::List, Operation::Head] {
+        server.faults().add(Fault::always(operation, Response::Status(403, "AccessDenied")));
+    }
+    let said = ground.highwater.fails(&["list"], 1, &["error: cannot list repository s3: ", "hint: "]);
+    assert!(!said.contains("second"), "{said}");
+    let finished = ground.highwater.run(&["list", "--json"]);
+    assert_eq!(finished.code, Some(1), "{finished}");
+    let shown: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(shown["failed"][0]["repository"], "s3", "{shown}");
+    assert_eq!(shown["repositories"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["repositories"][0], whole["repositories"][1]);
+    server.faults().clear();
+
+    server.faults().set_latency(Duration::from_secs(3600));
+    let begun = Instant::now();
+    ends_with(&restored.get(&ground, &restored.last), 0);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let partial = format!("{}.partial", restored.last);
+    let begun = Instant::now();
+    let unproven = restored.get(&ground, &partial);
+    assert!(unproven.code.unwrap() > 125 && unproven.stderr.contains("s3: no answer within"), "{unproven}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    // With --json the same is an object.
+    let mut command = restored.command(&ground, &partial);
+    let unproven = Finished::of(command.arg("--json"));
+    let object: serde_json::Value = serde_json::from_str(&unproven.stdout).unwrap();
+    assert!(object["error"].as_str().unwrap().contains("no answer within"), "{unproven}");
+    assert!(unproven.code.unwrap() > 125 && unproven.stderr.is_empty(), "{unproven}");
+    server.faults().set_latency(Duration::ZERO);
+    ends_with(&restored.get(&ground, &partial), 1);
+    let absent = Finished::of(restored.command(&ground, &partial).arg("--json"));
+    let object: serde_json::Value = serde_json::from_str(&absent.stdout).unwrap();
+    assert!(object["error"].as_str().unwrap().contains("no such file") && object["hint"].is_null());
+    assert!(absent.code == Some(1) && absent.stderr.is_empty(), "{absent}");
+    let delivered = Finished::of(restored.command(&ground, &restored.last).arg("--json")).success();
+    let object: serde_json::Value = serde_json::from_str(&delivered).unwrap();
+    assert_eq!(object["file"], restored.last);
+}
+
+/// Adds the service to the configuration, as the repository `s3`.
+fn s3_repository(scratch: &Scratch, server: &S3Server, highwater: Highwater) -> Highwater {
+    let secret = scratch.file("secret", SECRET_ACCESS_KEY);
+    highwater.lines(&format!(
+        "\n[repository.s3]\nurl = \"s3://{BUCKET}/x\"\nendpoint = \"{}\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\n\
+         secret_access_key_file = \"{}\"\nkey_file = \"{}\"\n",
+        server.endpoint(),
+        secret.display(),
+        scratch.join("s3.key").display()
+    ))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use highwater_tests::{Cluster, Highwater, Postgres, Scratch, for_each_major, newest};
+use highwater_tests::{Cluster, Finished, Highwater, Postgres, Scratch, for_each_major, newest};
 
 use crate::ground::{archive_one, archiving, host_state, objects, refused};
 
@@ -82,6 +82,13 @@ fn beside_a_living_primary_a_copy_opens_its_own_lineage() {
         assert_eq!(both[1]["reason"], "adopt");
         assert_eq!(both[1]["backups"].as_array().unwrap().len(), 1);
         copy.stop_proven();
+        // A directory that writes neither says which it reads.
+        let get = |more: &[&str]| {
+            let mut command = highwater.command(&["archive-get", "--deadline", "0", "00000009.history", "x"]);
+            Finished::of(command.args(more).current_dir(scratch.path()))
+        };
+        assert!(get(&[]).failure(200, &["several lineages", "--lineage ID"]).contains(own));
+        get(&["--lineage", own]).failure(1, &["no such file"]);
 
         // The primary goes on, and its own promotion to the same timeline number archives its history.
         archive_one(&cluster);

@@ -56,6 +56,46 @@ fn an_error_has_a_hint_in_both_forms() {
     assert_eq!(json["hint"], lines[1].strip_prefix("hint: ").unwrap());
 }
 
+/// Every command says what went wrong as an object, arguments that do not parse included; PostgreSQL's two keep their exit codes.
+#[test]
+fn with_json_every_error_is_an_object() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").create();
+    let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
+    for (arguments, code, said) in [
+        (&["list", "--nonsense", "--json"][..], 2, "--nonsense"),
+        (&["--json", "restore"], 2, "--target-dir"),
+        (&["--json"], 2, "no command"),
+        (&["frobnicate", "--json"], 2, "frobnicate"),
+        (&["archive-push", "--json"], 2, "%p"),
+        (&["archive-push", "--json", "pg_wal/000000010000000000000001"], 1, "cannot find pg_wal"),
+        (&["archive-get", "--json"], 200, "%f"),
+        (&["archive-get", "--json", "rubbish", "x"], 200, "rubbish"),
+        (&["archive-get", "--json", "000000010000000000000001", "x"], 200, "primary"),
+    ] {
+        let mut command = highwater.bare(arguments);
+        // Nobody's configuration but this one, and none where the arguments alone are wrong.
+        if code != 2 {
+            command.arg("--config").arg(highwater.config()).args(["--set", "wal.push_deadline=1s"]);
+        }
+        if arguments.last() == Some(&"x") {
+            command.args(["--deadline", "0"]);
+        }
+        let finished = Finished::of(&mut command);
+        assert_eq!(finished.code, Some(code), "{finished}");
+        assert_eq!(finished.stderr, "", "{finished}");
+        let object: serde_json::Value =
+            serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished}"));
+        assert!(object["error"].as_str().unwrap().contains(said), "{finished}");
+        assert!(object["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{finished}");
+    }
+    let options: serde_json::Value =
+        serde_json::from_str(&bare(&highwater, &["config-reference", "--json"]).success()).unwrap();
+    let keys: Vec<&str> =
+        options["options"].as_array().unwrap().iter().map(|option| option["key"].as_str().unwrap()).collect();
+    assert!(keys.contains(&"cluster.name") && keys.contains(&"repository.NAME.url"), "{keys:?}");
+}
+
 /// A misspelt key stops every command, with the right one named.
 #[test]
 fn an_unknown_key_is_an_error_that_names_the_nearest() {

@@ -77,6 +77,10 @@ fn every_segment_size_is_archived() {
         let (cluster, highwater) = archiving_as(builder, &scratch);
         let segment = archive_one(&cluster);
         pushed(&highwater, cluster.data(), &segment);
+        let mut command = highwater.command(&["archive-push", "--json", &format!("pg_wal/{segment}")]);
+        let said = Finished::of(command.current_dir(cluster.data())).success();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["repositories"][0]["stored"], "same", "{said}");
         assert!(holds(&scratch, "primary", &segment));
         cluster.stop();
     }
