@@ -13,6 +13,9 @@ use highwater_archive::repository::RepositoryError;
 use highwater_archive::store::StoreError;
 use highwater_archive::wal::{ClaimError, WalGetError, WalPutError};
 use highwater_pitr::control::ControlError;
+use highwater_restore::RestoreError;
+use highwater_restore::plan_file::PlanFileError;
+use highwater_restore::server::ServerError;
 
 use crate::backup::{BackupError, Incomplete};
 use crate::config::ConfigError;
@@ -89,6 +92,9 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         ControlError,
         Incomplete,
         BackupError,
+        PlanFileError,
+        ServerError,
+        RestoreError,
     );
     None
 }

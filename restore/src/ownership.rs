@@ -206,7 +206,7 @@ pub fn make_directory(path: &Path, owner: Option<&Account>) -> Result<(), Durabl
 }
 
 /// The program `name` in the directories of `PATH`.
-pub(crate) fn find_in_path(name: &str) -> Option<std::path::PathBuf> {
+fn find_in_path(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }

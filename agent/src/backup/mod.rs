@@ -339,7 +339,7 @@ impl Attempt<'_> {
             stopped_at,
             wal,
             postgresql: self.postgres_info(),
-            control: control.into_copy(&ready.data_dir)?,
+            control: control::into_copy(control, &ready.data_dir)?,
             backup_label: stopped.label,
             tablespaces: facts::tablespaces(ready.session, &totals, &stopped.tablespace_map).await?,
             tablespace_map: stopped.tablespace_map,

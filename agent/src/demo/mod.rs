@@ -7,7 +7,6 @@
 //! restored ledger is compared row by row with what was written down: every row committed by then, and no other. As root, the
 //! server and our commands run as the user postgres. Everything is removed at the end, also after a failure.
 
-mod binaries;
 mod load;
 mod sandbox;
 mod story;

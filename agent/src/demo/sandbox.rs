@@ -1,33 +1,37 @@
 //! The demo's directory, the servers that run in it, and the commands run there.
 
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
-
 use highwater_restore::ownership::Account;
+use highwater_restore::server::{Goal, Installation, Server, ServerOptions, is_running, stop};
 
-use super::binaries::Binaries;
-use crate::pg::{Session, postmaster};
+use crate::pg::Session;
 use crate::report;
 
 /// The longest path of a directory in which a socket still has a usable name (`sun_path` is 108 bytes).
 const MAX_DIRECTORY_BYTES: usize = 70;
 
-/// How long a server may take to start.
+/// How long a server may take to start and to recover.
 const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long it may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// A directory of its own, removed with everything that runs in it.
 pub struct Sandbox {
     directory: PathBuf,
-    binaries: Binaries,
+    installation: Installation,
     /// Who servers and commands run as, where this process is root.
     account: Option<Account>,
     highwater: PathBuf,
     keep: bool,
+    /// The data directories that servers were started on.
+    started: Mutex<Vec<PathBuf>>,
 }
 
 impl Sandbox {
@@ -36,7 +40,7 @@ impl Sandbox {
     /// # Errors
     ///
     /// No directory, or no user for the server.
-    pub fn create(parent: &Path, binaries: Binaries, keep: bool) -> anyhow::Result<Self> {
+    pub fn create(parent: &Path, installation: Installation, keep: bool) -> anyhow::Result<Self> {
         let mut random = [0; 4];
         getrandom::fill(&mut random).context("the operating system gives no random bytes")?;
         let directory = parent.join(format!("highwater-demo-{}", hex::encode(random)));
@@ -55,7 +59,8 @@ impl Sandbox {
             .create(&directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
         let highwater = std::env::current_exe().context("cannot find this program")?;
-        let mut sandbox = Self { directory, binaries, account, highwater, keep };
+        let started = Mutex::default();
+        let mut sandbox = Self { directory, installation, account, highwater, keep, started };
         sandbox.give_away(&sandbox.directory)?;
         sandbox.make_runnable()?;
         Ok(sandbox)
@@ -67,8 +72,8 @@ impl Sandbox {
     }
 
     /// The installation in use.
-    pub fn binaries(&self) -> &Binaries {
-        &self.binaries
+    pub fn installation(&self) -> &Installation {
+        &self.installation
     }
 
     /// The program that commands and the server call.
@@ -97,55 +102,47 @@ impl Sandbox {
 
     /// Runs one of PostgreSQL's programs to its end.
     pub async fn postgres(&self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = self.binaries.command(program);
+        let mut command = self.installation.command(program, self.account.as_ref());
         command.args(arguments);
         self.run(command, program).await
     }
 
     /// Runs a command of this program with the demo's configuration, as a person would.
     pub async fn highwater(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(&self.highwater);
+        let mut command = self.own_command();
         command.arg("--config").arg(self.path("main.toml")).args(arguments);
         self.run(command, &format!("highwater {}", arguments.first().copied().unwrap_or_default())).await
     }
 
-    /// Starts a server on a data directory, with its socket in `socket_dir`.
-    pub async fn start(&self, data_dir: &Path, socket_dir: &Path) -> anyhow::Result<()> {
-        let log = data_dir.with_extension("log");
-        let options = format!("-k {} -c listen_addresses=''", socket_dir.display());
-        let mut command = self.binaries.command("pg_ctl");
-        command.arg("-D").arg(data_dir).arg("-l").arg(&log).args(["-o", &options, "-w", "-t", "60", "start"]);
-        self.run(command, "pg_ctl start").await.map_err(|error| {
-            let log = std::fs::read_to_string(&log).unwrap_or_default();
-            let last: Vec<&str> = log.lines().rev().take(3).collect();
-            error.context(format!("the server did not start: {}", last.join(" / ")))
-        })?;
-        Ok(())
+    /// Starts a server on a data directory, with its socket in `socket_dir`, and connects when its recovery is over. It runs until
+    /// the sandbox goes.
+    pub async fn start(&self, data_dir: &Path, socket_dir: &Path) -> anyhow::Result<Session> {
+        let options = ServerOptions {
+            installation: self.installation.clone(),
+            data_dir: data_dir.to_owned(),
+            config_file: None,
+            run_as: self.account.clone(),
+            settings: vec![
+                ("unix_socket_directories".to_owned(), socket_dir.display().to_string()),
+                ("listen_addresses".to_owned(), String::new()),
+            ],
+            log_file: data_dir.with_extension("log"),
+            roles: vec!["postgres".to_owned()],
+        };
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(data_dir.to_owned());
+        let mut server = Server::start(options)?;
+        let waiting =
+            tokio::task::spawn_blocking(move || server.wait_for(Goal::Writable, START_WITHIN, |_| {}));
+        waiting.await?.with_context(|| format!("the server in {} did not come up", data_dir.display()))?;
+        let connection = format!("host={} port=5432 dbname=postgres user=postgres", socket_dir.display());
+        Ok(Session::open(Some(&connection), None).await?)
     }
 
-    /// Connects to the server on `data_dir` as soon as it lets us, and waits until its recovery is over.
-    pub async fn connect(&self, data_dir: &Path, socket_dir: &Path) -> anyhow::Result<Session> {
-        let connection = format!("host={} port=5432 dbname=postgres user=postgres", socket_dir.display());
-        let begun = Instant::now();
-        loop {
-            let last = match Session::open(Some(&connection), None).await {
-                Ok(session) => {
-                    let row =
-                        session.row("SELECT pg_is_in_recovery()", &[], "tell whether it recovers").await?;
-                    if !row.try_get::<_, bool>(0)? {
-                        return Ok(session);
-                    }
-                    "it is still in recovery".to_owned()
-                }
-                Err(error) => error.to_string(),
-            };
-            // pg_ctl's success says little about a recovery that is still to fail.
-            if !postmaster::is_running(data_dir)? || begun.elapsed() > START_WITHIN {
-                let log = std::fs::read_to_string(data_dir.with_extension("log")).unwrap_or_default();
-                let why = log.lines().rfind(|line| line.contains("FATAL")).unwrap_or(&last).to_owned();
-                return Err(anyhow::anyhow!("the server in {} did not come up: {why}", data_dir.display()));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    /// This program, as the server's user.
+    fn own_command(&self) -> Command {
+        match &self.account {
+            Some(account) => account.command(&self.highwater),
+            None => Command::new(&self.highwater),
         }
     }
 
@@ -162,7 +159,7 @@ impl Sandbox {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// As the server's user, without settings of whoever runs the demo.
+    /// Without settings of whoever runs the demo.
     fn dress(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("PG") || name.starts_with("HIGHWATER_")) {
@@ -171,14 +168,13 @@ impl Sandbox {
         }
         command.env("LC_ALL", "C").current_dir(&self.directory).stdin(Stdio::null());
         if let Some(account) = &self.account {
-            // Without groups of its own, root's are dropped by the standard library when the user changes.
-            command.uid(account.uid).gid(account.gid).env("HOME", &self.directory).env("USER", &account.name);
+            command.env("HOME", &self.directory).env("USER", &account.name);
         }
     }
 
     /// Copies this program into the directory where the server's user cannot run it from its own place.
     fn make_runnable(&mut self) -> anyhow::Result<()> {
-        let mut attempt = Command::new(&self.highwater);
+        let mut attempt = self.own_command();
         attempt.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
         self.dress(&mut attempt);
         if attempt.status().is_ok_and(|status| status.success()) {
@@ -201,25 +197,16 @@ impl Sandbox {
         }
         Ok(())
     }
-
-    fn stop_server(&self, data_dir: &Path) {
-        if !postmaster::is_running(data_dir).unwrap_or(false) {
-            return;
-        }
-        let mut command = self.binaries.command("pg_ctl");
-        command.arg("-D").arg(data_dir).args(["-w", "-t", "20", "-m", "immediate", "stop"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        self.dress(&mut command);
-        if !command.status().is_ok_and(|status| status.success()) {
-            report::line(&format!("error: the demo's server in {} could not be stopped", data_dir.display()));
-        }
-    }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        for name in ["cluster", "restored"] {
-            self.stop_server(&self.path(name));
+        for data_dir in self.started.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if is_running(&data_dir)
+                && let Err(error) = stop(&self.installation, &data_dir, self.account.as_ref(), STOP_WITHIN)
+            {
+                report::line(&format!("error: {error}"));
+            }
         }
         if self.keep {
             return;

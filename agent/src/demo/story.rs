@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use highwater_restore::server::Installation;
 use serde_json::{Map, Value, json};
 
-use super::binaries::Binaries;
 use super::load::{self, Load};
 use super::sandbox::Sandbox;
 use crate::pg::Session;
@@ -41,8 +41,8 @@ const ARCHIVED_WITHIN: Duration = Duration::from_secs(30);
 /// Anything that fails, and a restored ledger that is not exactly the one expected.
 pub async fn tell(options: &Options) -> anyhow::Result<Value> {
     let begun = Instant::now();
-    let binaries = Binaries::find(options.postgres_bin.as_deref())?;
-    let sandbox = Sandbox::create(&options.parent, binaries, options.keep)?;
+    let installation = Installation::newest(options.postgres_bin.as_deref())?;
+    let sandbox = Sandbox::create(&options.parent, installation, options.keep)?;
     let mut narrator = Narrator { quiet: options.quiet, step: Instant::now() };
     let mut measured = tokio::select! {
         told = steps(&sandbox, &mut narrator) => told?,
@@ -60,7 +60,7 @@ pub async fn tell(options: &Options) -> anyhow::Result<Value> {
 
 async fn steps(sandbox: &Sandbox, narrator: &mut Narrator) -> anyhow::Result<Map<String, Value>> {
     let (data_dir, socket_dir) = (sandbox.path("cluster"), sandbox.make_directory("socket")?);
-    let major = sandbox.binaries().major;
+    let major = sandbox.installation().major();
 
     make_cluster(sandbox).await?;
     narrator.step(&format!("made a PostgreSQL {major} cluster in {}", data_dir.display()));
@@ -68,8 +68,7 @@ async fn steps(sandbox: &Sandbox, narrator: &mut Narrator) -> anyhow::Result<Map
     sandbox.highwater(&["init"]).await?;
     narrator.step("highwater init: made an encrypted repository beside it");
 
-    sandbox.start(&data_dir, &socket_dir).await?;
-    let session = sandbox.connect(&data_dir, &socket_dir).await?;
+    let session = sandbox.start(&data_dir, &socket_dir).await?;
     load::prepare(&session).await?;
     sandbox.highwater(&["check"]).await?;
     narrator.step("highwater check: WAL went to the repository and came back the same");
@@ -104,8 +103,7 @@ async fn steps(sandbox: &Sandbox, narrator: &mut Narrator) -> anyhow::Result<Map
     narrator.step(&format!("highwater restore --to {target}, a second before"));
 
     let restored_socket = sandbox.make_directory("socket2")?;
-    sandbox.start(&restored_dir, &restored_socket).await?;
-    let restored = sandbox.connect(&restored_dir, &restored_socket).await?;
+    let restored = sandbox.start(&restored_dir, &restored_socket).await?;
     let recovered = restore_begun.elapsed();
     narrator.step("the restored cluster has replayed the WAL and is open");
 

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use highwater_restore::ownership::Account;
+use highwater_restore::server::Postmaster;
 use tokio_postgres::config::{Host, SslMode};
 
-use super::{PgError, passfile, postmaster};
+use super::{PgError, passfile};
 
 /// Where libpq packages put the server's socket.
 const SOCKET_DIRS: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
@@ -182,7 +183,8 @@ fn fill_in(
     environment: Environment<'_>,
 ) -> Result<(), PgError> {
     let running = match data_dir {
-        Some(data_dir) => postmaster::read(data_dir)?,
+        Some(data_dir) => Postmaster::read(data_dir)
+            .map_err(|source| PgError::Unreadable { path: data_dir.join("postmaster.pid"), source })?,
         None => None,
     };
     let no_port = config.get_ports().is_empty();

@@ -1,9 +1,11 @@
 //! What a data directory says about its cluster, whether or not a server runs in it.
 
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use highwater_pitr::control::{ControlError, ControlFile};
+use highwater_pitr::control::{CONTROL_FILE_BYTES, ControlError, ControlFile};
 use highwater_pitr::wal::PgMajor;
 
 /// PostgreSQL's own tools read a torn `pg_control` again this often (`get_controlfile` in `common/controldata_utils.c`).
@@ -57,22 +59,49 @@ impl DataDirError {
     }
 }
 
-/// Reads `global/pg_control`, again where a running server was just writing it.
+/// `global/pg_control` as it was read, and what it says.
+#[derive(Clone, Debug)]
+pub struct ControlRead {
+    /// What it says.
+    pub control: ControlFile,
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Its mode bits.
+    pub mode: u32,
+}
+
+/// What `global/pg_control` says.
 ///
 /// # Errors
 ///
 /// [`DataDirError`].
 pub fn read_control(data_dir: &Path) -> Result<ControlFile, DataDirError> {
+    Ok(read_control_file(data_dir)?.control)
+}
+
+/// Reads `global/pg_control`, again where a running server was just writing it: it does so in place, and the CRC tells.
+///
+/// # Errors
+///
+/// [`DataDirError`].
+pub fn read_control_file(data_dir: &Path) -> Result<ControlRead, DataDirError> {
     let path = data_dir.join("global/pg_control");
+    let read = || -> std::io::Result<(Vec<u8>, u32)> {
+        let mut file = std::fs::File::open(&path)?;
+        let mode = file.metadata()?.mode() & 0o7777;
+        let mut bytes = Vec::with_capacity(CONTROL_FILE_BYTES);
+        file.by_ref().take(CONTROL_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok((bytes, mode))
+    };
     let mut attempt = 1;
     loop {
-        let bytes = std::fs::read(&path).map_err(|source| DataDirError::Unreadable {
+        let (bytes, mode) = read().map_err(|source| DataDirError::Unreadable {
             data_dir: data_dir.to_path_buf(),
             file: "global/pg_control",
             source,
         })?;
         match ControlFile::parse(&bytes) {
-            Ok(control) => return Ok(control),
+            Ok(control) => return Ok(ControlRead { control, bytes, mode }),
             Err(_) if attempt < ATTEMPTS => {
                 attempt += 1;
                 std::thread::sleep(BETWEEN_ATTEMPTS);

@@ -1,14 +1,15 @@
-//! SQL connections to the cluster.
+//! The cluster: SQL connections to it, and its data directory.
 //!
-//! [`conninfo`] reads libpq's connection strings, [`postmaster`] finds the socket of the server that runs in a data directory,
-//! [`passfile`] looks passwords up as libpq does, [`session`] connects, and [`settings`] reads what the server is set to.
+//! [`conninfo`] reads libpq's connection strings and finds the server that runs in a data directory, [`passfile`] looks passwords
+//! up as libpq does, [`session`] connects, and [`settings`] reads what the server is set to. [`data_dir`] and [`history`] read what
+//! a data directory itself says.
 //! TLS is not there yet: `sslmode=require` and stricter are refused, never weakened.
 
 mod conninfo;
 pub mod data_dir;
 mod error;
+pub mod history;
 mod passfile;
-pub mod postmaster;
 mod session;
 pub mod settings;
 

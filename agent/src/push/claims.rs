@@ -21,6 +21,7 @@ use highwater_pitr::segment::WalFile;
 use highwater_pitr::timeline::{TimelineHistory, TimelineId};
 
 use crate::host_state::{self, HostState};
+use crate::pg::history;
 use crate::report;
 
 /// What the files beside it say about the timeline of a file.
@@ -51,11 +52,16 @@ impl Origin {
                 Some(TimelineHistory::parse(timeline, bytes).context("it is no timeline history")?)
             }
             WalFile::Segment(_) | WalFile::Partial(_) | WalFile::Backup { .. } => {
-                history(directory, timeline)?
+                history::read(directory, timeline)?.map(|(history, _)| history)
             }
         };
         let fork = own.as_ref().and_then(|own| own.ancestors.last()).map(|last| (last.timeline, last.switch));
-        let newest = newest_history(directory, timeline)?;
+        let newest = match history::newest(directory)? {
+            Some(newest) if newest > timeline => {
+                history::read(directory, newest)?.map(|(history, _)| history)
+            }
+            _ => None,
+        };
         Ok(Self { timeline, fork, newest })
     }
 
@@ -218,37 +224,6 @@ impl Note {
             durable::create_dir_all_durable(directory)?;
         }
         Ok(durable::replace(&self.path, &[&self.text])?)
-    }
-}
-
-/// The history of a timeline, if it lies in the directory. The first timeline has none.
-fn history(directory: &Path, timeline: TimelineId) -> anyhow::Result<Option<TimelineHistory>> {
-    let path = directory.join(WalFile::History(timeline).to_string());
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let history =
-        TimelineHistory::parse(timeline, &bytes).with_context(|| format!("{} is damaged", path.display()))?;
-    Ok(Some(history))
-}
-
-/// The history in the directory of the newest timeline after `timeline`.
-fn newest_history(directory: &Path, timeline: TimelineId) -> anyhow::Result<Option<TimelineHistory>> {
-    let cannot_list = || format!("cannot list {}", directory.display());
-    let mut newest = None;
-    for entry in std::fs::read_dir(directory).with_context(cannot_list)? {
-        let name = entry.with_context(cannot_list)?.file_name();
-        if let Some(Ok(WalFile::History(found))) = name.to_str().map(str::parse)
-            && found > timeline
-        {
-            newest = newest.max(Some(found));
-        }
-    }
-    match newest {
-        Some(newest) => history(directory, newest),
-        None => Ok(None),
     }
 }
 

@@ -7,12 +7,12 @@ use highwater_archive::durable;
 use highwater_archive::names::LineageId;
 use highwater_pitr::control::ControlFile;
 use highwater_pitr::segment::WalFile;
-use highwater_pitr::timeline::{TimelineHistory, TimelineId};
 use highwater_restore::conf_file::parse_line;
 use highwater_restore::plan_file::{PLAN_FILE, PlanFile};
 use highwater_restore::settings::{ISOLATION_BEGIN, ISOLATION_END, SIGNAL_FILES};
 
 use super::adoption::Position;
+use crate::pg::history;
 use crate::report;
 
 /// The timeline of a promoted copy, with its history as PostgreSQL wrote it.
@@ -39,34 +39,13 @@ pub fn promoted(data_dir: &Path, control: &ControlFile) -> anyhow::Result<Promot
     }
     // The checkpoint that brings the new timeline into pg_control may come minutes after the promotion.
     let pg_wal = data_dir.join("pg_wal");
-    let newest = newest_history(&pg_wal)?.filter(|newest| *newest >= control.timeline);
+    let newest = history::newest(&pg_wal)?.filter(|newest| *newest >= control.timeline);
     let timeline = newest.unwrap_or(control.timeline);
-    let file = WalFile::History(timeline);
-    let path = pg_wal.join(file.to_string());
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Promoted { position: Position { timeline, fork: None }, history: None });
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    let Some((history, bytes)) = history::read(&pg_wal, timeline)? else {
+        return Ok(Promoted { position: Position { timeline, fork: None }, history: None });
     };
-    let history =
-        TimelineHistory::parse(timeline, &bytes).with_context(|| format!("{} is damaged", path.display()))?;
     let fork = history.parent().map(|parent| (parent.timeline, parent.switch));
-    Ok(Promoted { position: Position { timeline, fork }, history: Some((file, bytes)) })
-}
-
-/// The newest timeline whose history lies in `pg_wal`.
-fn newest_history(pg_wal: &Path) -> anyhow::Result<Option<TimelineId>> {
-    let cannot_list = || format!("cannot list {}", pg_wal.display());
-    let mut newest = None;
-    for entry in std::fs::read_dir(pg_wal).with_context(cannot_list)? {
-        let name = entry.with_context(cannot_list)?.file_name();
-        if let Some(Ok(WalFile::History(timeline))) = name.to_str().map(str::parse) {
-            newest = newest.max(Some(timeline));
-        }
-    }
-    Ok(newest)
+    Ok(Promoted { position: Position { timeline, fork }, history: Some((WalFile::History(timeline), bytes)) })
 }
 
 /// The lineage that `restore` brought the copy from, as its plan says; none where it did not come that way.

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use highwater_pitr::wal::PgMajor;
+
 use super::ServerError;
-use crate::ownership::{Account, find_in_path};
+use crate::ownership::Account;
 
 /// One installed PostgreSQL server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,16 @@ impl Installation {
         }
     }
 
+    /// The newest server that we know, in `asked` and nowhere else when that is given.
+    ///
+    /// # Errors
+    /// [`ServerError::NoneInstalled`].
+    pub fn newest(asked: Option<&Path>) -> Result<Installation, ServerError> {
+        let majors = PgMajor::ALL.into_iter().rev().filter_map(|major| u16::try_from(major.number()).ok());
+        let mut found = majors.filter_map(|major| Installation::find(major, asked).ok());
+        found.next().ok_or(ServerError::NoneInstalled)
+    }
+
     /// The major version.
     pub fn major(&self) -> u16 {
         self.major
@@ -65,11 +77,6 @@ impl Installation {
     }
 }
 
-/// Every server found on this host, one of each of `majors` that is there.
-pub fn installed(majors: impl IntoIterator<Item = u16>) -> Vec<Installation> {
-    majors.into_iter().filter_map(|major| Installation::find(major, None).ok()).collect()
-}
-
 /// Where the server of `major` may be: Debian, Fedora and PGDG, Homebrew, the source's default, what tests install, `PATH`.
 fn candidates(major: u16) -> Vec<PathBuf> {
     let mut list = vec![
@@ -84,9 +91,7 @@ fn candidates(major: u16) -> Vec<PathBuf> {
     for root in roots.chain([PathBuf::from("/var/cache/highwater/postgresql")]) {
         list.push(root.join(major.to_string()).join("bin"));
     }
-    if let Some(directory) = find_in_path("postgres").and_then(|file| file.parent().map(Path::to_owned)) {
-        list.push(directory);
-    }
+    list.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
     list
 }
 

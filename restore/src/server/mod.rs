@@ -3,20 +3,23 @@
 //! The server is spawned directly and not through `pg_ctl start`, which may answer 0 for a server that ends with FATAL a
 //! moment later. [`Server::poll`] looks at three things each time: whether the postmaster still lives, what it answers to
 //! `pg_is_in_recovery()` and the pause state, and, once it has gone, what state it left in `pg_control`. A server that is
-//! started on purpose stays when this process ends; a scratch one is stopped by its owner with [`Server::stop`].
+//! started on purpose stays when this process ends; a scratch one is stopped by its owner with [`stop`].
 
 mod installation;
+mod postmaster;
 mod psql;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub use installation::{Installation, installed};
+pub use installation::Installation;
+pub use postmaster::{Postmaster, is_running};
 
 use crate::ownership::{self, Account};
 
@@ -37,6 +40,9 @@ pub enum ServerError {
         /// The directories looked at.
         looked_in: String,
     },
+    /// No server of a major that we know was found.
+    #[error("no PostgreSQL server, 14 to 18, was found on this machine")]
+    NoneInstalled,
     /// A directory given holds another major, or none.
     #[error("{} is not the bin directory of PostgreSQL {major}: {found}", bin.display())]
     WrongInstallation {
@@ -73,12 +79,6 @@ pub enum ServerError {
         /// What it was doing.
         state: String,
     },
-    /// A query failed.
-    #[error("query failed: {message}")]
-    Query {
-        /// What psql printed.
-        message: String,
-    },
     /// The server takes connections but not this one.
     #[error("the server runs and refuses our connection: {message}")]
     Refused {
@@ -102,13 +102,18 @@ impl ServerError {
             Self::NotInstalled { major, .. } => {
                 Some(format!("install the server of PostgreSQL {major}, or name its programs with --pg-bin DIRECTORY"))
             }
+            Self::NoneInstalled => Some(
+                "install one (Debian and Ubuntu: apt install postgresql; Fedora: dnf install postgresql-server), \
+                 or name the directory of its programs"
+                    .into(),
+            ),
             Self::WrongInstallation { .. } => Some("a data directory opens only with its own major version".into()),
             Self::Ended { log, .. } => Some(format!("the whole log is {}", log.display())),
             Self::TooSlow { .. } => Some("the server goes on by itself; ask it: SELECT pg_is_in_recovery()".into()),
             Self::Refused { .. } => {
                 Some("the server is up and recovers by itself; connect as pg_hba.conf allows and ask pg_is_in_recovery()".into())
             }
-            Self::Io { .. } | Self::Query { .. } | Self::NotStopped { .. } => None,
+            Self::Io { .. } | Self::NotStopped { .. } => None,
         }
     }
 }
@@ -216,17 +221,18 @@ impl Server {
         for (name, value) in &options.settings {
             command.arg("-c").arg(format!("{name}={value}"));
         }
+        // The same server whoever starts it: what is set for libpq or for us is not meant for it and the commands it runs.
+        for (name, _) in std::env::vars_os() {
+            if ["PG", "HIGHWATER_"].iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
+                command.env_remove(name);
+            }
+        }
         // A process group of its own: an interrupt typed at our terminal is not meant for the server.
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
         // Anyone may run us from a directory that the server's user cannot enter.
         command.current_dir("/");
         let child = command.spawn().map_err(failed("start postgres".into()))?;
         Ok(Server { options, child })
-    }
-
-    /// The options it was started with.
-    pub fn options(&self) -> &ServerOptions {
-        &self.options
     }
 
     /// Looks at the server once.
@@ -274,24 +280,6 @@ impl Server {
         }
     }
 
-    /// Runs one SQL command in `database` and gives its rows, unaligned: a line a row, `|` between columns.
-    ///
-    /// # Errors
-    /// [`ServerError::Query`] with what the server said.
-    pub fn query(&self, database: &str, sql: &str) -> Result<String, ServerError> {
-        psql::query(&self.options, database, sql)
-    }
-
-    /// Stops the server (fast mode) and waits until it is gone.
-    ///
-    /// # Errors
-    /// [`ServerError::NotStopped`].
-    pub fn stop(mut self, limit: Duration) -> Result<(), ServerError> {
-        stop(&self.options.installation, &self.options.data_dir, self.options.run_as.as_ref(), limit)?;
-        self.child.wait().map_err(|source| ServerError::Io { what: "wait for postgres".into(), source })?;
-        Ok(())
-    }
-
     fn ended(&self, status: ExitStatus) -> State {
         let state = control_state(&self.options.data_dir);
         State::Ended {
@@ -328,15 +316,6 @@ pub fn stop(
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(ServerError::NotStopped { data_dir: data_dir.to_owned(), message })
-}
-
-/// Whether a postmaster runs in `data_dir`: its pid file names a process that lives. A stale file of another boot or host
-/// can look alive; then the answer is yes, the safe one.
-pub fn is_running(data_dir: &Path) -> bool {
-    let Ok(text) = std::fs::read_to_string(data_dir.join("postmaster.pid")) else { return false };
-    let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
-    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { return true };
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 
 /// The cluster's state as `pg_control` has it, when it can be read.

@@ -3,47 +3,37 @@
 //! The programs beside the server are used, and not a client library, because the one login that nearly every `pg_hba.conf`
 //! grants is `peer` for the owner of the data directory, and only another process can be that user.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use super::{ServerError, ServerOptions, State};
+use super::{Postmaster, ServerError, ServerOptions, State};
 
 /// What is asked to see how far recovery is.
 const RECOVERY: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() \
                         ELSE '' END, coalesce(pg_last_wal_replay_lsn()::text, '')";
 
-/// Where the server listens, as its `postmaster.pid` says.
+/// Where the server listens: a socket directory, or a TCP address when it has no socket.
 struct Address {
     port: u16,
-    /// A socket directory, or the first TCP address when it has no socket.
     host: PathBuf,
 }
 
-/// Reads `postmaster.pid` (`miscadmin.h`, LOCK_FILE_LINE_*): line 4 the port, line 5 the first socket directory, line 6
-/// the first TCP address. `None` before the server has filled it in.
+/// `None` before the server has written it down.
 fn address(options: &ServerOptions) -> Option<Address> {
-    let text = std::fs::read_to_string(options.data_dir.join("postmaster.pid")).ok()?;
-    let mut lines = text.lines().skip(3);
-    let port = lines.next()?.trim().parse().ok()?;
-    let socket = lines.next()?.trim();
-    let host = if socket.is_empty() { lines.next()?.trim() } else { socket };
-    Some(Address { port, host: PathBuf::from(if host == "*" { "localhost" } else { host }) })
+    let Postmaster { port, socket_dir, address, .. } = Postmaster::read(&options.data_dir).ok()??;
+    Some(Address { port: port?, host: socket_dir.or(address.map(PathBuf::from))? })
 }
 
 /// Runs one command as the first role that may log in. The outer error is one of running psql; the inner one is what psql
 /// printed, of the first role where none may.
-fn run(
-    options: &ServerOptions,
-    address: &Address,
-    database: &str,
-    sql: &str,
-) -> Result<Result<String, String>, ServerError> {
-    let answer = run_as(options, address, None, database, sql)?;
+fn run(options: &ServerOptions, address: &Address, sql: &str) -> Result<Result<String, String>, ServerError> {
+    let answer = run_as(options, address, None, sql)?;
     if !answer.as_ref().is_err_and(|message| is_login_refusal(message)) {
         return Ok(answer);
     }
     for role in &options.roles {
-        let other = run_as(options, address, Some(role), database, sql)?;
+        let other = run_as(options, address, Some(role), sql)?;
         if !other.as_ref().is_err_and(|message| is_login_refusal(message)) {
             return Ok(other);
         }
@@ -56,19 +46,16 @@ fn run_as(
     options: &ServerOptions,
     address: &Address,
     role: Option<&str>,
-    database: &str,
     sql: &str,
 ) -> Result<Result<String, String>, ServerError> {
     let mut command = options.installation.command("psql", options.run_as.as_ref());
-    command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]);
+    command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", sql]);
     command.arg("-h").arg(&address.host).arg("-p").arg(address.port.to_string());
     if let Some(role) = role {
         command.arg("-U").arg(role);
     }
     // A service file or a password of ours has no business with this server.
-    for name in
-        ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE", "PGOPTIONS", "PGPASSWORD", "PGSSLMODE"]
-    {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"PG")) {
         command.env_remove(name);
     }
     command.env("PGCONNECT_TIMEOUT", "10").env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
@@ -79,20 +66,12 @@ fn run_as(
     Ok(Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Rows of one SQL command.
-pub(super) fn query(options: &ServerOptions, database: &str, sql: &str) -> Result<String, ServerError> {
-    let Some(address) = address(options) else {
-        return Err(ServerError::Query { message: "the server does not listen yet".into() });
-    };
-    run(options, &address, database, sql)?.map_err(|message| ServerError::Query { message })
-}
-
 /// How far recovery is.
 pub(super) fn ask_recovery(options: &ServerOptions) -> Result<State, ServerError> {
     let Some(address) = address(options) else {
         return Ok(State::Starting { answer: "no address yet".into() });
     };
-    match run(options, &address, "postgres", RECOVERY)? {
+    match run(options, &address, RECOVERY)? {
         Ok(row) => Ok(state_of(&row)),
         Err(message) if is_login_refusal(&message) => Err(ServerError::Refused { message }),
         Err(answer) => Ok(State::Starting { answer }),
