@@ -30,7 +30,9 @@ impl Postmaster {
     pub fn read(data_dir: &Path) -> io::Result<Option<Postmaster>> {
         match std::fs::read_to_string(data_dir.join("postmaster.pid")) {
             Ok(text) => Ok(Some(Postmaster::parse(&text))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -59,7 +61,8 @@ impl Postmaster {
 pub fn is_running(data_dir: &Path) -> bool {
     match Postmaster::read(data_dir) {
         Ok(found) => found.is_some_and(|postmaster| postmaster.lives()),
-        Err(_) => true,
+        // A file that is there and cannot be read may be that of a server that lives.
+        Err(_) => data_dir.join("postmaster.pid").exists(),
     }
 }
 
@@ -84,5 +87,6 @@ mod tests {
         // What cannot be understood may be a server that lives.
         assert!(Postmaster::parse("x").lives() && Postmaster::parse("").lives());
         assert!(!Postmaster::parse("999999999\n").lives());
+        assert!(!is_running(Path::new("/no/such/directory")) && !is_running(Path::new("/dev/null/data")));
     }
 }
