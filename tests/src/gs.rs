@@ -13,6 +13,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use highwater_archive::store::StoreSpec;
 
 use crate::http::{HttpServer, Reply, Request, element, faulty};
+use crate::identity::BEARER;
 use crate::s3::{BUCKET, Faults, Objects, Operation};
 
 /// A running service.
@@ -50,7 +51,7 @@ impl GsServer {
     pub fn spec(&self, prefix: &str) -> StoreSpec {
         StoreSpec {
             url: format!("gs://{BUCKET}/{prefix}"),
-            endpoint: Some(format!("http://{}", self.server.address())),
+            endpoint: Some(self.server.url()),
             service_account_key: Some(service_account_key("service_account").into()),
             ..StoreSpec::default()
         }
@@ -158,8 +159,11 @@ impl Service {
     }
 }
 
-/// Whether the header carries a token whose signature is that of the service account.
+/// Whether the header carries a token whose signature is that of the service account, or the one of the metadata server.
 fn is_signed(authorization: &str) -> bool {
+    if authorization.strip_prefix("Bearer ") == Some(BEARER) {
+        return true;
+    }
     let signed = || {
         let (message, signature) = authorization.strip_prefix("Bearer ")?.rsplit_once('.')?;
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;

@@ -19,7 +19,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::s3::{Faults, Object, Operation, Response, When};
@@ -161,32 +161,37 @@ pub(crate) async fn faulty(
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
 type Handler = Arc<dyn Fn(Request) -> Answer + Send + Sync>;
 
-/// A running service.
+/// Something that takes connections on a thread of its own, until it is dropped.
 #[derive(Debug)]
-pub struct HttpServer {
+pub struct Listener {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl HttpServer {
-    /// Starts one on a free port of the loopback interface.
-    pub fn start<F>(handler: impl Fn(Request) -> F + Send + Sync + 'static) -> Self
+impl Listener {
+    /// Starts one on a free port of the loopback interface; each connection goes to `serve`.
+    pub fn start<F>(name: &'static str, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
     where
-        F: Future<Output = Reply> + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
-        let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
         let listener =
             std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on the loopback interface");
         listener.set_nonblocking(true).expect("a listener that does not block");
         let address = listener.local_addr().expect("the address just bound");
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("http".into()).spawn(move || {
+        let accept = async move |listener: TcpListener| {
+            loop {
+                let (socket, _) = listener.accept().await.expect("a connection");
+                tokio::spawn(serve(socket));
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("a runtime for the service").block_on(async move {
                 let listener = TcpListener::from_std(listener).expect("a listener inside the runtime");
                 tokio::select! {
-                    () = accept(listener, handler) => {}
+                    () = accept(listener) => {}
                     _ = stopped => {}
                 }
             });
@@ -194,13 +199,13 @@ impl HttpServer {
         Self { address, stop: Some(stop), thread: Some(thread.expect("a thread for the service")) }
     }
 
-    /// Its address.
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-impl Drop for HttpServer {
+impl Drop for Listener {
     fn drop(&mut self) {
         // Dropping the sender is the sign to stop.
         self.stop = None;
@@ -210,15 +215,35 @@ impl Drop for HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, handler: Handler) {
-    loop {
-        let (socket, _) = listener.accept().await.expect("a connection to the service");
-        let handler = Arc::clone(&handler);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&handler)));
-            // A connection that breaks is the client's matter, or a fault that was asked for.
-            drop(Builder::new().serve_connection(TokioIo::new(socket), service).await);
-        });
+/// A running HTTP service.
+#[derive(Debug)]
+pub struct HttpServer(Listener);
+
+impl HttpServer {
+    /// Starts one; each request goes to `handler`.
+    pub fn start<F>(handler: impl Fn(Request) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
+        Self(Listener::start("http", move |socket| {
+            let handler = Arc::clone(&handler);
+            async move {
+                let service = service_fn(move |request| answer(request, Arc::clone(&handler)));
+                // A connection that breaks is the client's matter, or a fault that was asked for.
+                drop(Builder::new().serve_connection(TokioIo::new(socket), service).await);
+            }
+        }))
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
+    /// `http://127.0.0.1:<port>`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
     }
 }
 

@@ -19,13 +19,16 @@ pub mod golden;
 pub mod gs;
 mod highwater;
 pub mod http;
+pub mod identity;
 mod load;
 mod postgres;
+pub mod proxy;
 pub mod python;
 pub mod s3;
 mod scratch;
 mod seed;
 mod session;
+pub mod tls;
 mod tools;
 mod user;
 

@@ -60,7 +60,9 @@ async fn check_one(
         }
     };
     let fingerprint = open.cluster.keys().fingerprint();
-    let message = format!("{}, {names}, fingerprint {fingerprint}", store.describe());
+    let credentials =
+        store.credentials().map(|source| format!("credentials: {source}, ")).unwrap_or_default();
+    let message = format!("{}, {credentials}{names}, fingerprint {fingerprint}", store.describe());
     let Some(state) = state else { return Ok((message, None)) };
     let lineage = open.lineage_of(state).await?;
     lineage.require_open().await?;

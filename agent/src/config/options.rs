@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use highwater_archive::names::ClusterName;
 use highwater_archive::seal::Codec;
+use highwater_archive::store::{Credentials, Encryption};
 
 use super::resolve::RequiredRepositories;
 use super::units;
@@ -105,6 +106,21 @@ options! {
         "The address of a service that is not the provider's own, such as https://storage.example.com:9000.";
     REPOSITORY_ALLOW_HTTP: bool = "repository.*.allow_http", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
         "Whether an endpoint may be reached without TLS.";
+    REPOSITORY_CA_FILE: PathBuf = "repository.*.ca_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
+        "A PEM file with certificates of authorities to trust besides the system's.";
+    REPOSITORY_PROXY: String = "repository.*.proxy", "URL", units::proxy, Default::Computed("HTTPS_PROXY, or ALL_PROXY"), Carrier::Any,
+        "The proxy for every request to the store, http://host:port. One that wants a password is given by HTTPS_PROXY in the environment.";
+    REPOSITORY_NO_PROXY: String = "repository.*.no_proxy", "hosts, domains and networks, separated by commas", units::text, Default::Computed("NO_PROXY"), Carrier::Any,
+        "What is reached without the proxy. Metadata services of machines and containers always are.";
+    REPOSITORY_CREDENTIALS: Credentials = "repository.*.credentials", "auto, static, web_identity, container or instance", units::credentials, Default::Text("auto"), Carrier::Any,
+        "Which kind of credentials is used; auto takes the first that is found, and `highwater check` prints which that was. \
+         static: keys and secrets of the configuration, then those of the provider's usual environment. \
+         web_identity: a token from a file, such as Kubernetes writes it, for a role of AWS (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN) or an application in Azure (AZURE_FEDERATED_TOKEN_FILE). \
+         container: what AWS gives a container (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, or _FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE). \
+         instance: the role of an EC2 instance (IMDSv2), the account of a machine or workload at Google, a managed identity in Azure. \
+         What is temporary is renewed before it expires.";
+    REPOSITORY_PACK_STORAGE_CLASS: String = "repository.*.pack_storage_class", "class", units::text, Default::Computed("the bucket's or account's own"), Carrier::Any,
+        "The storage class of the backups' data. S3: STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING; Google: STANDARD, NEARLINE, COLDLINE; Azure: Hot, Cool, Cold. Archive tiers are refused: a restore cannot wait for them.";
     REPOSITORY_REGION: String = "repository.*.region", "region", units::text, Default::Computed("AWS_REGION, or us-east-1"), Carrier::Any,
         "S3: the region that requests are signed for.";
     REPOSITORY_PATH_STYLE: bool = "repository.*.path_style", "true or false", units::boolean,
@@ -120,6 +136,20 @@ options! {
         "A command that prints the secret.";
     REPOSITORY_SESSION_TOKEN: String = "repository.*.session_token", "secret", units::text, Default::Computed("AWS_SESSION_TOKEN"), Carrier::Environment,
         "S3: the session token of temporary credentials.";
+    REPOSITORY_ROLE_ARN: String = "repository.*.role_arn", "ARN", units::text, Default::Computed("AWS_ROLE_ARN"), Carrier::Any,
+        "S3: the role that a web identity takes on.";
+    REPOSITORY_WEB_IDENTITY_TOKEN_FILE: PathBuf = "repository.*.web_identity_token_file", "file", units::absolute_path, Default::Computed("AWS_WEB_IDENTITY_TOKEN_FILE"), Carrier::Any,
+        "S3: the file that holds the web identity's token. It is read anew at each renewal.";
+    REPOSITORY_STS_ENDPOINT: String = "repository.*.sts_endpoint", "https URL", units::text, Default::Computed("AWS_ENDPOINT_URL_STS, or the region's"), Carrier::Any,
+        "S3: the token service that a web identity is shown to.";
+    REPOSITORY_ENCRYPTION: Encryption = "repository.*.encryption", "sse-s3 or sse-kms", units::encryption, Default::Computed("as the bucket says"), Carrier::Any,
+        "S3: how the service encrypts what it stores, besides our own sealing.";
+    REPOSITORY_KMS_KEY_ID: String = "repository.*.kms_key_id", "id or ARN", units::text, Default::Computed("the account's default key"), Carrier::Any,
+        "S3: the key of KMS, with encryption = \"sse-kms\".";
+    REPOSITORY_BUCKET_KEY: bool = "repository.*.bucket_key", "true or false", units::boolean, Default::Computed("as the bucket says"), Carrier::Any,
+        "S3: whether KMS is asked once for the bucket instead of once for each object, with encryption = \"sse-kms\".";
+    REPOSITORY_REQUESTER_PAYS: bool = "repository.*.requester_pays", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
+        "S3: whether our account pays for requests to a bucket of somebody else's.";
     REPOSITORY_SERVICE_ACCOUNT: String = "repository.*.service_account_key", "secret", units::text,
         Default::Computed("the file that GOOGLE_APPLICATION_CREDENTIALS names"), Carrier::Environment,
         "Google Cloud Storage: the JSON key of a service account.";
@@ -141,6 +171,18 @@ options! {
         "A file that holds the shared access signature. Only its owner may read it.";
     REPOSITORY_SAS_TOKEN_COMMAND: String = "repository.*.sas_token_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
         "A command that prints the shared access signature.";
+    REPOSITORY_TENANT_ID: String = "repository.*.tenant_id", "text", units::text, Default::Computed("AZURE_TENANT_ID"), Carrier::Any,
+        "Azure: the tenant of an application that has a secret or a federated token.";
+    REPOSITORY_CLIENT_ID: String = "repository.*.client_id", "text", units::text, Default::Computed("AZURE_CLIENT_ID"), Carrier::Any,
+        "Azure: the application; or which managed identity, where a machine has several.";
+    REPOSITORY_CLIENT_SECRET: String = "repository.*.client_secret", "secret", units::text, Default::Computed("AZURE_CLIENT_SECRET"), Carrier::Environment,
+        "Azure: the application's secret.";
+    REPOSITORY_CLIENT_SECRET_FILE: PathBuf = "repository.*.client_secret_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
+        "A file that holds the application's secret. Only its owner may read it.";
+    REPOSITORY_CLIENT_SECRET_COMMAND: String = "repository.*.client_secret_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
+        "A command that prints the application's secret.";
+    REPOSITORY_FEDERATED_TOKEN_FILE: PathBuf = "repository.*.federated_token_file", "file", units::absolute_path, Default::Computed("AZURE_FEDERATED_TOKEN_FILE"), Carrier::Any,
+        "Azure: the file that holds a workload's federated token. It is read anew at each renewal.";
 
     WAL_REQUIRED_REPOSITORIES: RequiredRepositories = "wal.required_repositories", "all, or a number", units::required, Default::Text("all"), Carrier::Any,
         "How many repositories must hold WAL before it counts as archived.";

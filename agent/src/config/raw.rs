@@ -75,7 +75,10 @@ impl Raw {
             return Err(ConfigError::SecretInTheOpen { key, place, instead });
         }
         if let Err(reason) = option.check(&text) {
-            let value = if option.spec().carrier == Carrier::Environment { "…".to_owned() } else { text };
+            // A URL may carry a password.
+            let hidden =
+                option.spec().carrier == Carrier::Environment || text.contains('@') && text.contains("://");
+            let value = if hidden { "…".to_owned() } else { text };
             return Err(ConfigError::Value { key, value, place, reason });
         }
         self.values.insert(key, Value { text, place });

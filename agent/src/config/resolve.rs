@@ -184,6 +184,11 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
         url,
         endpoint: raw.get(&opt::REPOSITORY_ENDPOINT, name)?,
         allow_http: raw.get(&opt::REPOSITORY_ALLOW_HTTP, name)?.unwrap_or(false),
+        ca_file: raw.get(&opt::REPOSITORY_CA_FILE, name)?,
+        proxy: raw.get(&opt::REPOSITORY_PROXY, name)?.map(Into::into),
+        no_proxy: raw.get(&opt::REPOSITORY_NO_PROXY, name)?,
+        credentials: raw.get(&opt::REPOSITORY_CREDENTIALS, name)?.unwrap_or_default(),
+        pack_storage_class: raw.get(&opt::REPOSITORY_PACK_STORAGE_CLASS, name)?,
         region: raw.get(&opt::REPOSITORY_REGION, name)?,
         path_style: raw.get(&opt::REPOSITORY_PATH_STYLE, name)?,
         access_key_id: raw.get(&opt::REPOSITORY_ACCESS_KEY_ID, name)?.map(Into::into),
@@ -193,6 +198,13 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
             &opt::REPOSITORY_SECRET_COMMAND,
         )?,
         session_token: raw.get(&opt::REPOSITORY_SESSION_TOKEN, name)?.map(Into::into),
+        role_arn: raw.get(&opt::REPOSITORY_ROLE_ARN, name)?,
+        web_identity_token_file: raw.get(&opt::REPOSITORY_WEB_IDENTITY_TOKEN_FILE, name)?,
+        sts_endpoint: raw.get(&opt::REPOSITORY_STS_ENDPOINT, name)?,
+        encryption: raw.get(&opt::REPOSITORY_ENCRYPTION, name)?,
+        kms_key_id: raw.get(&opt::REPOSITORY_KMS_KEY_ID, name)?,
+        bucket_key: raw.get(&opt::REPOSITORY_BUCKET_KEY, name)?,
+        requester_pays: raw.get(&opt::REPOSITORY_REQUESTER_PAYS, name)?.unwrap_or(false),
         service_account_key: secret(
             &opt::REPOSITORY_SERVICE_ACCOUNT,
             &opt::REPOSITORY_SERVICE_ACCOUNT_FILE,
@@ -209,6 +221,16 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
             &opt::REPOSITORY_SAS_TOKEN_FILE,
             &opt::REPOSITORY_SAS_TOKEN_COMMAND,
         )?,
+        tenant_id: raw.get(&opt::REPOSITORY_TENANT_ID, name)?,
+        client_id: raw.get(&opt::REPOSITORY_CLIENT_ID, name)?,
+        client_secret: secret(
+            &opt::REPOSITORY_CLIENT_SECRET,
+            &opt::REPOSITORY_CLIENT_SECRET_FILE,
+            &opt::REPOSITORY_CLIENT_SECRET_COMMAND,
+        )?,
+        federated_token_file: raw.get(&opt::REPOSITORY_FEDERATED_TOKEN_FILE, name)?,
+        // Whoever runs containers and machines says the rest in their environment.
+        ..StoreSpec::default()
     };
     Ok(RepositoryConfig {
         name: name.to_owned(),

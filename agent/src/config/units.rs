@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use highwater_archive::names::{ClusterName, ClusterNameError};
 use highwater_archive::seal::Codec;
+use highwater_archive::store::{Credentials, Encryption};
 
 use super::resolve::RequiredRepositories;
 
@@ -41,6 +42,39 @@ pub fn codec(text: &str) -> Result<Codec, String> {
         "none" => Ok(Codec::None),
         _ => Err("must be lz4, zstd or none".to_owned()),
     }
+}
+
+/// A kind of credentials.
+pub fn credentials(text: &str) -> Result<Credentials, String> {
+    match text {
+        "auto" => Ok(Credentials::Auto),
+        "static" => Ok(Credentials::Static),
+        "web_identity" => Ok(Credentials::WebIdentity),
+        "container" => Ok(Credentials::Container),
+        "instance" => Ok(Credentials::Instance),
+        _ => Err("must be auto, static, web_identity, container or instance".to_owned()),
+    }
+}
+
+/// How S3 encrypts.
+pub fn encryption(text: &str) -> Result<Encryption, String> {
+    match text {
+        "sse-s3" => Ok(Encryption::SseS3),
+        "sse-kms" => Ok(Encryption::SseKms),
+        _ => Err("must be sse-s3 or sse-kms".to_owned()),
+    }
+}
+
+/// A proxy's URL, which must not carry a password into a file.
+pub fn proxy(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("must be http://host:port: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not carry a password; set HTTPS_PROXY in the environment instead".to_owned());
+    }
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must be http://host:port or https://host:port".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// `all`, or how many.
@@ -81,6 +115,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_carries_no_password() {
+        assert!(proxy("http://proxy:3128").is_ok());
+        assert!(proxy("http://me:hush@proxy:3128").unwrap_err().contains("HTTPS_PROXY"));
+        assert!(proxy("socks5://proxy:1080").is_err() && proxy("proxy").is_err());
+    }
 
     #[test]
     fn durations_need_a_unit_and_read_each_of_them() {

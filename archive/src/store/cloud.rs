@@ -18,13 +18,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    Attribute, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 
 use super::{
     Created, ListEntry, Listing, MAX_WHOLE_OBJECT_BYTES, ObjectInfo, ObjectStream, STREAM_CHUNK_BYTES, Store,
-    StoreError, path,
+    StoreError, StoreSpec, path,
 };
+use crate::names::PACKS;
 
 pub(super) mod az;
 mod client;
@@ -59,6 +60,8 @@ struct Dialect {
     busy: &'static [&'static str],
     /// The codes that say that it does not take our credentials, whatever the status.
     unknown_credentials: &'static [&'static str],
+    /// The classes that packs may be stored in: those from which they can be read at once.
+    pack_classes: &'static [&'static str],
     /// Whether the client leaves an object out of a list whose prefix is the whole of its name.
     lists_omit_the_prefix_itself: bool,
 }
@@ -76,6 +79,8 @@ pub(super) struct CloudStore {
     /// What our paths are appended to: empty, or ending in `/`.
     prefix: String,
     name: String,
+    credentials: String,
+    pack_class: Option<String>,
 }
 
 /// The answer to HEAD, which has no body to name what is missing.
@@ -85,8 +90,36 @@ enum Head {
 }
 
 impl CloudStore {
-    fn new(client: impl Client, dialect: &'static Dialect, place: Place) -> Self {
-        Self { client: Arc::new(client), dialect, prefix: place.prefix, name: place.name }
+    /// A store over a client; `credentials` says in words where those come from.
+    fn new(
+        client: impl Client,
+        dialect: &'static Dialect,
+        place: Place,
+        spec: StoreSpec,
+        credentials: String,
+    ) -> Result<Self, StoreError> {
+        let pack_class = spec.pack_storage_class;
+        if let Some(class) = pack_class.as_deref().filter(|class| !dialect.pack_classes.contains(class)) {
+            return Err(place.wrong(
+                "pack_storage_class",
+                format!("{class} is not a class that packs can be read from at once"),
+                format!(
+                    "use one of {}; a restore cannot wait for an archive tier",
+                    dialect.pack_classes.join(", ")
+                ),
+            ));
+        }
+        let client = Arc::new(client);
+        Ok(Self { client, dialect, prefix: place.prefix, name: place.name, credentials, pack_class })
+    }
+
+    /// How an object is created: by a single put, where none is.
+    fn creation(&self, path: &str) -> PutOptions {
+        let mut options = PutOptions::from(PutMode::Create);
+        if let Some(class) = self.pack_class.as_ref().filter(|_| is_pack(path)) {
+            options.attributes.insert(Attribute::StorageClass, class.clone().into());
+        }
+        options
     }
 
     /// The key of an object, without any escaping: our own names need none, and the URL's prefix was checked.
@@ -214,8 +247,7 @@ impl Store for CloudStore {
         let payload: PutPayload = body.into_iter().collect();
         let mut pause = CONFLICT_PAUSE;
         for attempt in 1.. {
-            let options = PutOptions::from(PutMode::Create);
-            let failure = match self.client.put_opts(&key, payload.clone(), options).await {
+            let failure = match self.client.put_opts(&key, payload.clone(), self.creation(path)).await {
                 Ok(_) => return Ok(Created::New),
                 Err(error) => error,
             };
@@ -339,6 +371,15 @@ impl Store for CloudStore {
     fn describe(&self) -> String {
         self.name.clone()
     }
+
+    fn credentials(&self) -> Option<String> {
+        Some(self.credentials.clone())
+    }
+}
+
+/// Whether the path is that of a pack: `clusters/<name>/<lineage>/packs/…`.
+fn is_pack(path: &str) -> bool {
+    path.split('/').nth(3) == Some(PACKS.trim_end_matches('/'))
 }
 
 /// Cuts a chunk to what a stream may yield, without copying.

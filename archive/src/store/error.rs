@@ -55,6 +55,18 @@ pub enum StoreError {
         /// How to give them.
         hint: &'static str,
     },
+    /// An option beside the URL that cannot be used.
+    #[error("{store}: {option}: {reason}")]
+    InvalidOption {
+        /// The store, without secrets.
+        store: String,
+        /// The option's name.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
     /// The filesystem can neither `link` nor rename without replacing, so two writers could overwrite each other (I3).
     #[error("cannot publish {path} in {store}: the filesystem has neither hard links nor RENAME_NOREPLACE")]
     NoAtomicPublish {
@@ -157,6 +169,7 @@ impl StoreError {
             | Self::InvalidUrl { .. }
             | Self::UnsupportedScheme { .. }
             | Self::MissingCredentials { .. }
+            | Self::InvalidOption { .. }
             | Self::NoAtomicPublish { .. }
             | Self::NotAnObject { .. }
             | Self::PermissionDenied { .. }
@@ -185,6 +198,7 @@ impl StoreError {
                 Some("use file:///, gs://, az://, or s3:// through the store's S3-compatible endpoint".into())
             }
             Self::MissingCredentials { hint, .. } => Some((*hint).into()),
+            Self::InvalidOption { hint, .. } => Some(hint.clone()),
             Self::NoAtomicPublish { .. } => Some(
                 "put the repository on another filesystem (ext4, XFS, Btrfs, ZFS, NFS), or in object storage".into(),
             ),

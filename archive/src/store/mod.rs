@@ -23,7 +23,7 @@ mod spec;
 
 pub use error::StoreError;
 use spec::Environment;
-pub use spec::StoreSpec;
+pub use spec::{Credentials, Encryption, StoreSpec};
 
 /// The most that [`Store::get`] reads into memory, in bytes: twice the largest object of the format.
 pub const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;
@@ -74,6 +74,11 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// The URL, without secrets, for messages.
     fn describe(&self) -> String;
+
+    /// Where the credentials come from, in words and without secrets; `None` for a store that needs none.
+    fn credentials(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The chunks of one object, each at most [`STREAM_CHUNK_BYTES`].
@@ -126,8 +131,7 @@ pub struct Listing {
 pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
     let invalid = |reason: String| StoreError::InvalidUrl { url: spec.url.clone(), reason };
     let url = url::Url::parse(&spec.url).map_err(|error| invalid(error.to_string()))?;
-    let look_up = |name: &str| std::env::var(name).ok();
-    let environment = Environment::new(&look_up);
+    let environment = Environment::new(&spec::variable, &spec::firmware);
     match url.scheme() {
         "file" => Ok(Arc::new(local::LocalStore::from_url(&url)?)),
         "s3" => Ok(Arc::new(cloud::s3::open(&url, spec, &environment)?)),
@@ -142,13 +146,12 @@ pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
 /// # Errors
 /// As [`open`].
 pub fn settled(spec: &StoreSpec) -> Result<StoreSpec, StoreError> {
-    let look_up = |name: &str| std::env::var(name).ok();
-    let environment = Environment::new(&look_up);
+    let environment = Environment::new(&spec::variable, &spec::firmware);
     let mut settled = spec.clone();
     match spec.url.split_once("://").map(|(scheme, _)| scheme) {
-        Some("s3") => cloud::s3::settle(&mut settled, &environment, &spec.url)?,
-        Some("gs") => cloud::gs::settle(&mut settled, &environment, &spec.url)?,
-        Some("az") => cloud::az::settle(&mut settled, &environment, &spec.url)?,
+        Some("s3") => drop(cloud::s3::settle(&mut settled, &environment, &spec.url)?),
+        Some("gs") => drop(cloud::gs::settle(&mut settled, &environment, &spec.url)?),
+        Some("az") => drop(cloud::az::settle(&mut settled, &environment, &spec.url)?),
         _ => {}
     }
     Ok(settled)

@@ -4,6 +4,7 @@
 //! rest: [`StoreSpec::secrets`] hands it out by name, to be kept where nobody else reads.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,24 @@ pub struct StoreSpec {
     /// Allow plain `http://` beyond the loopback interface.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_http: bool,
+    /// A PEM file of certificates to trust besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// The proxy for all requests; absent means the environment's.
+    #[serde(skip)]
+    pub proxy: Option<SecretString>,
+    /// Hosts, domains and networks that are reached without the proxy, separated by commas; absent means `NO_PROXY`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_proxy: Option<String>,
+    /// Which kind of credentials lets us in.
+    #[serde(skip_serializing_if = "Credentials::is_auto")]
+    pub credentials: Credentials,
+    /// The class or tier that packs are stored in; absent means the bucket's or account's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pack_storage_class: Option<String>,
+    /// Where a host's or container's metadata service answers, if not where the provider says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_endpoint: Option<String>,
     /// S3: the region that requests are signed for; absent means `AWS_REGION`, then `us-east-1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -35,6 +54,33 @@ pub struct StoreSpec {
     /// S3: the token of temporary credentials.
     #[serde(skip)]
     pub session_token: Option<SecretString>,
+    /// S3: the role that a web identity takes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// S3: the file that holds the web identity's token, written anew by whoever hands it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_identity_token_file: Option<PathBuf>,
+    /// S3: the token service, as an `https://` URL; absent means the region's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sts_endpoint: Option<String>,
+    /// S3: where a container's credentials are: a path on 169.254.170.2, or a URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_credentials_uri: Option<String>,
+    /// S3: the file that holds the token for such a URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_token_file: Option<PathBuf>,
+    /// S3: how the service encrypts what it stores; absent means as the bucket says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    /// S3: the key of KMS; absent means the account's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
+    /// S3: whether KMS gives one key for the bucket instead of one for each object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket_key: Option<bool>,
+    /// S3: our account pays for requests to somebody else's bucket.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub requester_pays: bool,
     /// Google: the JSON text of a service account's key, or of application default credentials.
     #[serde(skip)]
     pub service_account_key: Option<SecretString>,
@@ -47,6 +93,60 @@ pub struct StoreSpec {
     /// Azure: a shared access signature.
     #[serde(skip)]
     pub sas_token: Option<SecretString>,
+    /// Azure: the tenant of an application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    /// Azure: the application, or the managed identity where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Azure: the application's secret.
+    #[serde(skip)]
+    pub client_secret: Option<SecretString>,
+    /// Azure: the file that holds a workload's federated token, written anew by whoever hands it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub federated_token_file: Option<PathBuf>,
+    /// Azure: who hands out tokens; absent means the public cloud's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority_host: Option<String>,
+}
+
+/// The kinds of credentials, by the same names for every provider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credentials {
+    /// The first that is found.
+    #[default]
+    Auto,
+    /// Keys and secrets that somebody wrote down.
+    Static,
+    /// A token of an identity outside the provider, such as Kubernetes' for a pod.
+    WebIdentity,
+    /// What the provider gives a container.
+    Container,
+    /// What the provider gives a machine.
+    Instance,
+}
+
+impl Credentials {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // Serde asks for a reference.
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
+    /// Whether a person who asked for this one takes `kind`.
+    pub(super) fn allow(self, kind: Self) -> bool {
+        self == Self::Auto || self == kind
+    }
+}
+
+/// How S3 encrypts what it stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encryption {
+    /// With a key of S3's own.
+    SseS3,
+    /// With a key of KMS.
+    SseKms,
 }
 
 impl StoreSpec {
@@ -71,7 +171,7 @@ impl StoreSpec {
     }
 
     /// Every secret, so that none is forgotten.
-    fn slots(&mut self) -> [(&'static str, &mut Option<SecretString>); 6] {
+    fn slots(&mut self) -> [(&'static str, &mut Option<SecretString>); 8] {
         [
             ("access_key_id", &mut self.access_key_id),
             ("secret_access_key", &mut self.secret_access_key),
@@ -79,21 +179,46 @@ impl StoreSpec {
             ("service_account_key", &mut self.service_account_key),
             ("account_key", &mut self.account_key),
             ("sas_token", &mut self.sas_token),
+            ("client_secret", &mut self.client_secret),
+            ("proxy", &mut self.proxy),
         ]
     }
 }
 
-/// Where usual variables are looked up: the process's environment, or a test's.
-pub(super) struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
+/// Where usual variables are looked up, and what the machine says of its maker: the real ones, or a test's.
+pub(super) struct Environment<'a> {
+    look_up: &'a dyn Fn(&str) -> Option<String>,
+    firmware: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// A variable of this process.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// What the machine's firmware says (SMBIOS), such as `sys_vendor`. Providers' own libraries look there too: asking the address of
+/// a metadata service on any other machine would only wait.
+pub(super) fn firmware(name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/sys/class/dmi/id/{name}")).ok()?;
+    Some(text.trim().to_owned())
+}
 
 impl<'a> Environment<'a> {
-    pub(super) fn new(look_up: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self(look_up)
+    pub(super) fn new(
+        look_up: &'a dyn Fn(&str) -> Option<String>,
+        firmware: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        Self { look_up, firmware }
+    }
+
+    /// Whether the firmware says this.
+    pub(super) fn machine_is(&self, name: &str, text: &str) -> bool {
+        (self.firmware)(name).is_some_and(|found| found == text)
     }
 
     /// A variable that is set to something.
     pub(super) fn get(&self, name: &str) -> Option<String> {
-        (self.0)(name).filter(|value| !value.is_empty())
+        (self.look_up)(name).filter(|value| !value.is_empty())
     }
 
     /// The same, as a secret.

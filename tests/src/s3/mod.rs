@@ -11,16 +11,17 @@ use std::thread::JoinHandle;
 use highwater_archive::store::{self, Store, StoreError, StoreSpec};
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
-use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 mod backend;
 mod faults;
+mod keys;
 
 pub use backend::{Object, Objects};
 pub use faults::{Fault, Faults, Operation, Request, Response, When};
+pub use keys::Keys;
 
 /// The only bucket there is.
 pub const BUCKET: &str = "backups";
@@ -35,6 +36,7 @@ pub struct S3Server {
     address: SocketAddr,
     objects: Arc<Objects>,
     faults: Arc<Faults>,
+    keys: Arc<Keys>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,10 +47,11 @@ impl S3Server {
         let (objects, faults) = (Arc::new(Objects::default()), Arc::new(Faults::default()));
         let mut builder =
             S3ServiceBuilder::new(backend::Backend::new(Arc::clone(&objects), Arc::clone(&faults)));
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
+        let keys = Arc::new(Keys::default());
+        builder.set_auth(keys::Shared(Arc::clone(&keys)));
         let service = builder.build();
         let (address, stop, thread) = serve(service);
-        Self { address, objects, faults, stop: Some(stop), thread: Some(thread) }
+        Self { address, objects, faults, keys, stop: Some(stop), thread: Some(thread) }
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -64,6 +67,16 @@ impl S3Server {
     /// What goes wrong, and what was asked.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// The access keys it knows.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// How to open the service at a prefix of its bucket (empty: the whole bucket).

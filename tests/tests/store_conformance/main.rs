@@ -14,6 +14,7 @@ use highwater_archive::store::{self, Created, Store, StoreError, StoreSpec};
 use highwater_tests::conformance::conforms;
 use highwater_tests::s3::{Fault, Operation, Response, S3Server, When};
 
+mod access;
 mod cloud;
 
 /// I3, I4: a local directory.

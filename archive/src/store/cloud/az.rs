@@ -3,8 +3,17 @@
 //! A create carries `If-None-Match: *`; one that loses is 409 `BlobAlreadyExists`, or 412. The client's lists leave out a blob whose
 //! name is the whole prefix, so it is asked for by itself. Names of blobs keep their case; those of containers have none.
 //!
-//! Credentials, the first that is found: `account_key`; `sas_token`; `AZURE_STORAGE_KEY` (or `AZURE_STORAGE_ACCOUNT_KEY`);
-//! `AZURE_STORAGE_SAS_TOKEN`. The account is `account`, `AZURE_STORAGE_ACCOUNT` or `AZURE_STORAGE_ACCOUNT_NAME`.
+//! The account is `account`, `AZURE_STORAGE_ACCOUNT` or `AZURE_STORAGE_ACCOUNT_NAME`. Credentials, the first that is found, or the
+//! kind that `credentials` names:
+//!
+//! 1. `static`: `account_key`; `sas_token`; `client_secret`; `AZURE_STORAGE_KEY` or `AZURE_STORAGE_ACCOUNT_KEY`;
+//!    `AZURE_STORAGE_SAS_TOKEN`; `AZURE_CLIENT_SECRET`. A secret goes with `tenant_id` and `client_id`, or `AZURE_TENANT_ID` and
+//!    `AZURE_CLIENT_ID`.
+//! 2. `web_identity`: the federated token of a workload in `federated_token_file` or `AZURE_FEDERATED_TOKEN_FILE`, with the same two.
+//! 3. `instance`: the machine's managed identity, where the firmware says that this is Azure or `IDENTITY_ENDPOINT` is set;
+//!    `client_id` chooses where there are several.
+//!
+//! Tokens are asked for anew five minutes before they expire, at `AZURE_AUTHORITY_HOST` if that is set.
 
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::azure::split_sas;
@@ -14,7 +23,7 @@ use url::Url;
 use super::client::{self, Endpoint, Place};
 use super::{CloudStore, Dialect};
 use crate::store::spec::Environment;
-use crate::store::{StoreError, StoreSpec};
+use crate::store::{Credentials, StoreError, StoreSpec};
 
 /// What Azure calls things.
 static DIALECT: Dialect = Dialect {
@@ -24,12 +33,16 @@ static DIALECT: Dialect = Dialect {
     exists: &["BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet"],
     busy: &["ServerBusy", "InternalError", "OperationTimedOut"],
     unknown_credentials: &["AuthenticationFailed", "InvalidAuthenticationInfo"],
+    pack_classes: &["Hot", "Cool", "Cold"],
     lists_omit_the_prefix_itself: true,
 };
 
 const HINT: &str =
     "set account_key or sas_token of the repository, or AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN";
 const ACCOUNT_HINT: &str = "set account of the repository, or AZURE_STORAGE_ACCOUNT";
+
+/// What the chassis of every machine in Azure carries.
+const AZURE_CHASSIS: &str = "7783-7084-3265-9085-8269-3286-77";
 
 /// A store for `az://container/prefix`. Makes no request.
 pub(crate) fn open(
@@ -42,38 +55,78 @@ pub(crate) fn open(
         return Err(place.invalid("a container has 3 to 63 lower-case letters, digits and single dashes"));
     }
     let mut spec = spec.clone();
-    settle(&mut spec, environment, &place.name)?;
+    let source = settle(&mut spec, environment, &place.name)?;
     let endpoint = Endpoint::of(&spec, &place)?;
     let mut builder = MicrosoftAzureBuilder::new()
         .with_container_name(&place.root)
         .with_retry(client::retries())
-        .with_client_options(client::options(endpoint.as_ref()));
+        .with_client_options(client::options(&spec, endpoint.as_ref(), &place)?);
     if let Some(account) = &spec.account {
         builder = builder.with_account(account);
     }
     if let Some(endpoint) = &endpoint {
         builder = builder.with_endpoint(endpoint.text().to_owned());
     }
-    builder = match (&spec.account_key, &spec.sas_token) {
-        (Some(key), _) => builder.with_access_key(key.expose_secret()),
-        (None, Some(token)) => {
-            // The parser's message could quote the token.
-            let pairs = split_sas(token.expose_secret())
-                .map_err(|_| place.invalid("sas_token is not a list of name=value joined by &"))?;
-            builder.with_sas_authorization(pairs)
-        }
-        (None, None) => builder,
-    };
+    builder = with_credentials(builder, &spec, &place)?;
     let client = builder.build().map_err(|error| place.invalid(error.to_string()))?;
-    Ok(CloudStore::new(client, &DIALECT, place))
+    CloudStore::new(client, &DIALECT, place, spec, source)
 }
 
-/// Makes explicit what the environment decides.
+/// Gives the client the credentials that were settled on, and no others, since it has an order of its own.
+fn with_credentials(
+    mut builder: MicrosoftAzureBuilder,
+    spec: &StoreSpec,
+    place: &Place,
+) -> Result<MicrosoftAzureBuilder, StoreError> {
+    if let Some(host) = &spec.authority_host {
+        builder = builder.with_authority_host(host.trim_end_matches('/'));
+    }
+    let application = |builder: MicrosoftAzureBuilder| {
+        let builder = builder.with_client_id(spec.client_id.as_deref().unwrap_or_default());
+        builder.with_tenant_id(spec.tenant_id.as_deref().unwrap_or_default())
+    };
+    Ok(match spec.credentials {
+        Credentials::Auto | Credentials::Static | Credentials::Container => {
+            match (&spec.account_key, &spec.sas_token, &spec.client_secret) {
+                (Some(key), _, _) => builder.with_access_key(key.expose_secret()),
+                (None, Some(token), _) => {
+                    // The parser's message could quote the token.
+                    let pairs = split_sas(token.expose_secret()).map_err(|_| {
+                        place.wrong(
+                            "sas_token",
+                            "it is no signature",
+                            "it is a list of name=value joined by &",
+                        )
+                    })?;
+                    builder.with_sas_authorization(pairs)
+                }
+                (None, None, Some(secret)) => application(builder).with_client_secret(secret.expose_secret()),
+                (None, None, None) => builder,
+            }
+        }
+        Credentials::WebIdentity => {
+            let file = spec.federated_token_file.as_ref().map(|path| path.display().to_string());
+            application(builder).with_federated_token_file(file.unwrap_or_default())
+        }
+        Credentials::Instance => {
+            if let Some(id) = &spec.client_id {
+                builder = builder.with_client_id(id);
+            }
+            match &spec.metadata_endpoint {
+                Some(endpoint) => builder.with_msi_endpoint(endpoint),
+                None => builder,
+            }
+        }
+    })
+}
+
+/// Makes explicit what the environment decides; gives in words where the credentials come from.
 pub(crate) fn settle(
     spec: &mut StoreSpec,
     environment: &Environment<'_>,
     store: &str,
-) -> Result<(), StoreError> {
+) -> Result<String, StoreError> {
+    client::settle(spec, environment);
     let missing = |reason: &str, hint| StoreError::MissingCredentials {
         store: store.to_owned(),
         reason: reason.to_owned(),
@@ -84,15 +137,63 @@ pub(crate) fn settle(
         let (_, account) = found.ok_or_else(|| missing("no storage account is named", ACCOUNT_HINT))?;
         spec.account = Some(account);
     }
-    if spec.account_key.is_some() || spec.sas_token.is_some() {
-        return Ok(());
+    spec.tenant_id = spec.tenant_id.take().or_else(|| environment.get("AZURE_TENANT_ID"));
+    spec.client_id = spec.client_id.take().or_else(|| environment.get("AZURE_CLIENT_ID"));
+    spec.authority_host = spec.authority_host.take().or_else(|| environment.get("AZURE_AUTHORITY_HOST"));
+    let is_application = spec.tenant_id.is_some() && spec.client_id.is_some();
+    let half = "an application needs tenant_id and client_id, or AZURE_TENANT_ID and AZURE_CLIENT_ID";
+    let wanted = spec.credentials;
+    if wanted.allow(Credentials::Static)
+        && let Some(source) = secrets(spec, environment)
+    {
+        if spec.account_key.is_none() && spec.sas_token.is_none() && !is_application {
+            return Err(missing(half, HINT));
+        }
+        spec.credentials = Credentials::Static;
+        return Ok(source);
     }
-    if let Some((_, key)) = environment.first_of(&["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"]) {
-        spec.account_key = Some(key.into());
-        return Ok(());
+    if wanted.allow(Credentials::WebIdentity) {
+        let from_environment = environment.get("AZURE_FEDERATED_TOKEN_FILE").map(Into::into);
+        spec.federated_token_file = spec.federated_token_file.take().or(from_environment);
+        if let Some(file) = &spec.federated_token_file {
+            if !is_application {
+                return Err(missing(half, HINT));
+            }
+            spec.credentials = Credentials::WebIdentity;
+            return Ok(format!("the workload's federated token in {}", file.display()));
+        }
     }
-    spec.sas_token = environment.secret("AZURE_STORAGE_SAS_TOKEN");
-    if spec.sas_token.is_some() { Ok(()) } else { Err(missing("there are no credentials", HINT)) }
+    spec.metadata_endpoint = spec.metadata_endpoint.take().or_else(|| environment.get("IDENTITY_ENDPOINT"));
+    let here = spec.metadata_endpoint.is_some() || environment.machine_is("chassis_asset_tag", AZURE_CHASSIS);
+    if wanted == Credentials::Instance || wanted == Credentials::Auto && here {
+        spec.credentials = Credentials::Instance;
+        return Ok("the managed identity of this machine".into());
+    }
+    Err(missing("there are no credentials", HINT))
+}
+
+/// The first secret that is found, put into the spec.
+fn secrets(spec: &mut StoreSpec, environment: &Environment<'_>) -> Option<String> {
+    for (found, name) in [
+        (spec.account_key.is_some(), "account_key"),
+        (spec.sas_token.is_some(), "sas_token"),
+        (spec.client_secret.is_some(), "client_secret"),
+    ] {
+        if found {
+            return Some(format!("{name} of the configuration"));
+        }
+    }
+    let keys = ["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"];
+    let (name, secret, slot) = if let Some((name, key)) = environment.first_of(&keys) {
+        (name, key, &mut spec.account_key)
+    } else if let Some((name, token)) = environment.first_of(&["AZURE_STORAGE_SAS_TOKEN"]) {
+        (name, token, &mut spec.sas_token)
+    } else {
+        let (name, secret) = environment.first_of(&["AZURE_CLIENT_SECRET"])?;
+        (name, secret, &mut spec.client_secret)
+    };
+    *slot = Some(secret.into());
+    Some(format!("{name} in the environment"))
 }
 
 /// Azure's rule for names of containers.
@@ -118,7 +219,8 @@ mod tests {
             "AZURE_STORAGE_SAS_TOKEN" => Some("sas of the environment".to_owned()),
             _ => None,
         };
-        let environment = Environment::new(&look_up);
+        let no_firmware = |_: &str| None;
+        let environment = Environment::new(&look_up, &no_firmware);
         let settled = |mut spec: StoreSpec| {
             settle(&mut spec, &environment, "az://c").unwrap();
             (spec.account.clone().unwrap(), spec.secrets())
@@ -134,7 +236,8 @@ mod tests {
         let (account, secrets) = settled(own);
         assert_eq!((account.as_str(), secrets["sas_token"].as_str(), secrets.len()), ("own", "own", 1));
         let nothing = |_: &str| None;
-        let error = settle(&mut StoreSpec::default(), &Environment::new(&nothing), "az://c").unwrap_err();
+        let error =
+            settle(&mut StoreSpec::default(), &Environment::new(&nothing, &nothing), "az://c").unwrap_err();
         assert!(error.hint().unwrap().contains("AZURE_STORAGE_ACCOUNT"), "{error}");
     }
 

@@ -1,12 +1,15 @@
 //! What all providers' clients have in common: how a URL is read, where a service may be, how long anything may take.
 
 use std::net::IpAddr;
+use std::path::Path as FilePath;
 use std::time::Duration;
 
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use crate::store::spec::Environment;
 use crate::store::{StoreError, StoreSpec};
 
 /// To open a connection.
@@ -18,6 +21,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// For all attempts of a request; what is longer is for the caller to decide.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_RETRIES: usize = 8;
+
+/// Metadata services: they answer on this host alone, and no proxy may stand between.
+const NEVER_BY_PROXY: &str =
+    "169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::23,metadata.google.internal";
 
 /// Where in a service a repository lies.
 pub(super) struct Place {
@@ -62,6 +69,17 @@ impl Place {
     pub(super) fn invalid(&self, reason: impl Into<String>) -> StoreError {
         StoreError::InvalidUrl { url: self.url.clone(), reason: reason.into() }
     }
+
+    /// The error that an option beside the URL cannot be used, and what to do.
+    pub(super) fn wrong(
+        &self,
+        option: &'static str,
+        reason: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> StoreError {
+        let (store, reason, hint) = (self.name.clone(), reason.into(), hint.into());
+        StoreError::InvalidOption { store, option, reason, hint }
+    }
 }
 
 /// How requests are tried again.
@@ -69,13 +87,79 @@ pub(super) fn retries() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT }
 }
 
-/// Time-outs, and whether plain HTTP is allowed. They replace a builder's own options, so everything about connections is here.
-pub(super) fn options(endpoint: Option<&Endpoint>) -> ClientOptions {
-    ClientOptions::new()
+/// Makes explicit which proxy the environment names, as curl reads it: by the scheme of the service, then for all.
+pub(super) fn settle(spec: &mut StoreSpec, environment: &Environment<'_>) {
+    let plain = spec.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let by_scheme: &[&'static str] = if plain { &["http_proxy"] } else { &["HTTPS_PROXY", "https_proxy"] };
+    if spec.proxy.is_none() {
+        let found =
+            environment.first_of(by_scheme).or_else(|| environment.first_of(&["ALL_PROXY", "all_proxy"]));
+        spec.proxy = found.map(|(_, proxy)| proxy.into());
+    }
+    if spec.no_proxy.is_none() {
+        spec.no_proxy = environment.first_of(&["NO_PROXY", "no_proxy"]).map(|(_, hosts)| hosts);
+    }
+}
+
+/// Time-outs, trust, proxy, and whether plain HTTP is allowed. They replace a builder's own options, so everything about
+/// connections is here; what asks for tokens connects in the same way.
+///
+/// # Errors
+/// [`StoreError::InvalidOption`].
+pub(super) fn options(
+    spec: &StoreSpec,
+    endpoint: Option<&Endpoint>,
+    place: &Place,
+) -> Result<ClientOptions, StoreError> {
+    let mut options = ClientOptions::new()
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.url.scheme() == "http"))
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_read_timeout(READ_TIMEOUT)
-        .with_timeout(REQUEST_TIMEOUT)
+        .with_timeout(REQUEST_TIMEOUT);
+    if let Some(path) = &spec.ca_file {
+        let wrong = |reason| {
+            let reason = format!("{}: {reason}", path.display());
+            place.wrong(
+                "ca_file",
+                reason,
+                "it is a PEM file with the certificates of the authorities to trust",
+            )
+        };
+        for certificate in certificates(path).map_err(wrong)? {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    if let Some(proxy) = &spec.proxy {
+        if !is_proxy(proxy) {
+            // The text may hold a password.
+            return Err(place.wrong(
+                "proxy",
+                "it is not the URL of a proxy",
+                "use http://host:port or https://host:port",
+            ));
+        }
+        let direct = spec.no_proxy.as_deref().unwrap_or_default();
+        options = options
+            .with_proxy_url(proxy.expose_secret())
+            .with_proxy_excludes(format!("{direct},{NEVER_BY_PROXY}"));
+    }
+    Ok(options)
+}
+
+/// At least one certificate from a file.
+fn certificates(path: &FilePath) -> Result<Vec<Certificate>, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(found) if found.is_empty() => Err("it holds no certificate".into()),
+        Ok(found) => Ok(found),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn is_proxy(text: &SecretString) -> bool {
+    Url::parse(text.expose_secret()).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
+    })
 }
 
 /// A service's address.
@@ -148,4 +232,33 @@ fn redacted(url: &Url) -> String {
         return format!("{}://…", url.scheme());
     }
     url.to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_is_the_one_for_the_scheme() {
+        let look_up = |name: &str| match name {
+            "HTTPS_PROXY" => Some("http://secure:3128".to_owned()),
+            "http_proxy" => Some("http://plain:3128".to_owned()),
+            "NO_PROXY" => Some("localhost".to_owned()),
+            _ => None,
+        };
+        let settled = |mut spec: StoreSpec| {
+            settle(&mut spec, &Environment::new(&look_up, &|_| None));
+            (spec.proxy.unwrap().expose_secret().to_owned(), spec.no_proxy.unwrap())
+        };
+        let at = |endpoint: &str| StoreSpec { endpoint: Some(endpoint.into()), ..StoreSpec::default() };
+        assert_eq!(settled(StoreSpec::default()).0, "http://secure:3128");
+        assert_eq!(settled(at("http://127.0.0.1:1")).0, "http://plain:3128");
+        let own = StoreSpec {
+            proxy: Some("http://own".to_owned().into()),
+            no_proxy: Some("a".into()),
+            ..at("https://h")
+        };
+        assert_eq!(settled(own), ("http://own".to_owned(), "a".to_owned()));
+    }
 }

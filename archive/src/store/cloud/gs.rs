@@ -2,10 +2,14 @@
 //!
 //! A create carries `x-goog-if-generation-match: 0`; one that loses is 412.
 //!
-//! Credentials, the first that is found: `service_account_key`; the file that `GOOGLE_APPLICATION_CREDENTIALS` names. Each is
-//! the JSON key of a service account, with which every hour's token is signed here, without asking anyone.
+//! Credentials, the first that is found, or the kind that `credentials` names:
+//!
+//! 1. `static`: `service_account_key`; the file that `GOOGLE_APPLICATION_CREDENTIALS` names; the one that `gcloud` keeps below
+//!    `HOME`. Each must be the JSON key of a service account, with which every hour's token is signed here, without asking.
+//! 2. `instance`: the machine's or, in Kubernetes, the workload's account by the metadata server, where the firmware says that
+//!    this is Google's or `GCE_METADATA_HOST` is set. Its tokens are asked for anew before they expire.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use object_store::gcp::GoogleCloudStorageBuilder;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -15,7 +19,7 @@ use url::Url;
 use super::client::{self, Endpoint, Place};
 use super::{CloudStore, Dialect};
 use crate::store::spec::Environment;
-use crate::store::{StoreError, StoreSpec};
+use crate::store::{Credentials, StoreError, StoreSpec};
 
 /// What Google calls things, which is what S3 calls them.
 static DIALECT: Dialect = Dialect {
@@ -25,10 +29,14 @@ static DIALECT: Dialect = Dialect {
     exists: &["PreconditionFailed"],
     busy: &["SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout"],
     unknown_credentials: &["ExpiredToken", "InvalidToken"],
+    pack_classes: &["STANDARD", "NEARLINE", "COLDLINE"],
     lists_omit_the_prefix_itself: false,
 };
 
 const HINT: &str = "set service_account_key_file of the repository, or GOOGLE_APPLICATION_CREDENTIALS, to the JSON key of a service account";
+
+/// Where `gcloud` keeps application default credentials, below `HOME`. The client would take what is there by itself.
+const WELL_KNOWN: &str = ".config/gcloud/application_default_credentials.json";
 
 /// The largest file of credentials that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
@@ -41,12 +49,12 @@ pub(crate) fn open(
 ) -> Result<CloudStore, StoreError> {
     let place = Place::of(url)?;
     let mut spec = spec.clone();
-    settle(&mut spec, environment, &place.name)?;
+    let source = settle(&mut spec, environment, &place.name)?;
     let endpoint = Endpoint::of(&spec, &place)?;
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&place.root)
         .with_retry(client::retries())
-        .with_client_options(client::options(endpoint.as_ref()));
+        .with_client_options(client::options(&spec, endpoint.as_ref(), &place)?);
     if let Some(endpoint) = &endpoint {
         builder = builder.with_base_url(endpoint.text());
     }
@@ -54,27 +62,42 @@ pub(crate) fn open(
         builder = builder.with_service_account_key(key.expose_secret());
     }
     let client = builder.build().map_err(|error| place.invalid(error.to_string()))?;
-    Ok(CloudStore::new(client, &DIALECT, place))
+    CloudStore::new(client, &DIALECT, place, spec, source)
 }
 
-/// Makes explicit what the environment decides.
+/// Makes explicit what the environment decides; gives in words where the credentials come from.
 pub(crate) fn settle(
     spec: &mut StoreSpec,
     environment: &Environment<'_>,
     store: &str,
-) -> Result<(), StoreError> {
+) -> Result<String, StoreError> {
+    client::settle(spec, environment);
     let missing =
         |reason: String| StoreError::MissingCredentials { store: store.to_owned(), reason, hint: HINT };
-    if let Some(key) = &spec.service_account_key {
-        return check(key).map_err(|reason| missing(format!("service_account_key: {reason}")));
+    if spec.credentials.allow(Credentials::Static) {
+        if let Some(key) = &spec.service_account_key {
+            check(key).map_err(|reason| missing(format!("service_account_key: {reason}")))?;
+            spec.credentials = Credentials::Static;
+            return Ok("service_account_key of the configuration".into());
+        }
+        let named = environment.get("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from);
+        let well_known = environment.get("HOME").map(|home| Path::new(&home).join(WELL_KNOWN));
+        if let Some(path) = named.or_else(|| well_known.filter(|path| path.exists())) {
+            let wrong = |reason: String| missing(format!("{}: {reason}", path.display()));
+            let key = read(&path).map_err(|error| wrong(error.to_string()))?;
+            check(&key).map_err(wrong)?;
+            spec.service_account_key = Some(key);
+            spec.credentials = Credentials::Static;
+            return Ok(format!("the service account's key in {}", path.display()));
+        }
     }
-    let Some(path) = environment.get("GOOGLE_APPLICATION_CREDENTIALS") else {
-        return Err(missing("there are no credentials".into()));
-    };
-    let key = read(Path::new(&path)).map_err(|error| missing(format!("{path}: {error}")))?;
-    check(&key).map_err(|reason| missing(format!("{path}: {reason}")))?;
-    spec.service_account_key = Some(key);
-    Ok(())
+    let here = environment.get("GCE_METADATA_HOST").is_some()
+        || environment.machine_is("product_name", "Google Compute Engine");
+    if spec.credentials == Credentials::Instance || spec.credentials == Credentials::Auto && here {
+        spec.credentials = Credentials::Instance;
+        return Ok("the account of this machine or workload".into());
+    }
+    Err(missing("there are no credentials".into()))
 }
 
 fn read(path: &Path) -> std::io::Result<SecretString> {

@@ -1,0 +1,323 @@
+//! Getting in: private authorities, proxies, credentials that end, and what a request says beside its object.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use highwater_archive::store::{self, Created, Credentials, Encryption, Store, StoreError, StoreSpec};
+use highwater_tests::az::AzServer;
+use highwater_tests::gs::GsServer;
+use highwater_tests::highwater_binary;
+use highwater_tests::http::{HttpServer, Reply};
+use highwater_tests::identity::{Identities, TOKEN};
+use highwater_tests::proxy::Proxy;
+use highwater_tests::s3::{Keys, S3Server};
+use highwater_tests::tls::{Authority, HOST};
+
+use super::create;
+
+fn open(spec: &StoreSpec) -> Arc<dyn Store> {
+    store::open(spec).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A file that only its owner reads.
+fn file(directory: &Path, name: &str, content: &str) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, content).expect("a file");
+    path
+}
+
+/// A store whose certificate a private authority signed is trusted with `ca_file`, and gets no request without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_authority_is_trusted_by_its_file() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (server, authority) = (S3Server::start(), Authority::new());
+    let tls = authority.in_front_of(server.address());
+    let spec = StoreSpec {
+        endpoint: Some(format!("https://{}", tls.address())),
+        no_proxy: Some("127.0.0.1".into()),
+        ..server.spec("p")
+    };
+    let stranger = open(&spec);
+    let answer = tokio::time::timeout(Duration::from_secs(2), stranger.get("a")).await;
+    assert!(!matches!(answer, Ok(Ok(_))));
+    assert!(server.faults().requests().is_empty());
+
+    let spec = StoreSpec { ca_file: Some(authority.write(scratch.path())), ..spec };
+    let store = open(&spec);
+    assert_eq!(create(&*store, "a", "a").await, Created::New);
+    assert_eq!(store.get("a").await.expect("get"), "a");
+
+    for (name, content) in [("empty.pem", ""), ("none.pem", "no certificate\n")] {
+        let ca_file = Some(file(scratch.path(), name, content));
+        let error = store::open(&StoreSpec { ca_file, ..spec.clone() }).expect_err(name);
+        assert!(matches!(error, StoreError::InvalidOption { option: "ca_file", .. }), "{error}");
+    }
+    let ca_file = Some(scratch.path().join("absent.pem"));
+    let error = store::open(&StoreSpec { ca_file, ..spec }).expect_err("absent");
+    assert!(error.to_string().contains("absent.pem") && error.hint().is_some(), "{error}");
+}
+
+/// A proxy leads to what the host cannot resolve, also with the bucket in the host's name; `no_proxy` passes it by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_used_and_passed_by() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (server, authority) = (S3Server::start(), Authority::new());
+    let tls = authority.in_front_of(server.address());
+    let proxy = Proxy::start(tls.address());
+    let spec = StoreSpec {
+        endpoint: Some(format!("https://{HOST}")),
+        proxy: Some(proxy.url().into()),
+        no_proxy: Some("elsewhere.example.com".into()),
+        ca_file: Some(authority.write(scratch.path())),
+        ..server.spec("p")
+    };
+    let store = open(&spec);
+    assert_eq!(create(&*store, "a", "a").await, Created::New);
+    assert_eq!(store.list("").await.expect("list").len(), 1);
+    let asked = proxy.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|name| *name == format!("{HOST}:443")), "{asked:?}");
+
+    let direct = StoreSpec {
+        endpoint: Some(format!("https://{}", tls.address())),
+        no_proxy: Some("elsewhere.example.com,127.0.0.0/8".into()),
+        ..spec.clone()
+    };
+    assert_eq!(open(&direct).get("a").await.expect("get"), "a");
+    assert_eq!(proxy.asked(), asked, "what no_proxy names goes straight");
+
+    let secret = StoreSpec { proxy: Some("hunter2@nonsense".to_owned().into()), ..spec };
+    let error = store::open(&secret).expect_err("no proxy");
+    assert!(matches!(error, StoreError::InvalidOption { option: "proxy", .. }), "{error}");
+    assert!(!format!("{error} {error:?} {secret:?}").contains("hunter2"));
+}
+
+/// Puts and reads for a while, each of which must succeed.
+async fn busy_for(store: &dyn Store, time: Duration) {
+    let until = Instant::now() + time;
+    let mut number = 0;
+    while Instant::now() < until {
+        let name = format!("n/{number}");
+        assert_eq!(create(store, &name, &name).await, Created::New);
+        assert_eq!(store.get(&name).await.expect("get"), name);
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Temporary keys are renewed while requests go on: none is refused, though every key ends within two seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn temporary_keys_are_renewed_before_they_end() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new();
+    let token_file = file(scratch.path(), "token", TOKEN);
+    for kind in [Credentials::WebIdentity, Credentials::Container, Credentials::Instance] {
+        let server = S3Server::start();
+        let identities = Identities::start(Arc::clone(server.keys()), Duration::from_secs(2));
+        let token_service = authority.in_front_of(identities.server().address());
+        let url = identities.server().url();
+        let keyless = StoreSpec {
+            access_key_id: None,
+            secret_access_key: None,
+            credentials: kind,
+            ca_file: Some(authority.write(scratch.path())),
+            no_proxy: Some("127.0.0.1".into()),
+            ..server.spec("p")
+        };
+        let spec = match kind {
+            Credentials::WebIdentity => StoreSpec {
+                web_identity_token_file: Some(token_file.clone()),
+                role_arn: Some("arn:role".into()),
+                // Tokens travel by TLS alone.
+                sts_endpoint: Some(format!("https://{}", token_service.address())),
+                ..keyless
+            },
+            Credentials::Container => StoreSpec {
+                container_credentials_uri: Some(format!("{url}/v1/credentials")),
+                container_token_file: Some(token_file.clone()),
+                ..keyless
+            },
+            _ => StoreSpec { metadata_endpoint: Some(url), ..keyless },
+        };
+        let store = open(&spec);
+        busy_for(&*store, Duration::from_secs(5)).await;
+        let (issued, used) = server.keys().issued_and_used();
+        assert!(issued >= 3 && used >= 3, "{kind:?}: {issued} issued, {used} used");
+        let source = store.credentials().expect("a source");
+        let expected = match kind {
+            Credentials::WebIdentity => "web identity",
+            Credentials::Container => "container",
+            _ => "machine",
+        };
+        assert!(source.contains(expected), "{source}");
+    }
+}
+
+/// What hands out credentials may be away or refuse; that is never taken for an object's absence (I14).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_credentials_is_no_absence() {
+    let server = S3Server::start();
+    let nobody = HttpServer::start(|_| async { Reply::status(404) });
+    let spec = StoreSpec {
+        access_key_id: None,
+        secret_access_key: None,
+        credentials: Credentials::Instance,
+        metadata_endpoint: Some(nobody.url()),
+        ..server.spec("p")
+    };
+    let store = open(&spec);
+    for answer in [
+        store.get("a").await.map(|_| ()),
+        store.head("a").await.map(|_| ()),
+        store.list("").await.map(|_| ()),
+        store.delete("a").await,
+        store.create("a", vec![]).await.map(|_| ()),
+    ] {
+        assert!(matches!(&answer, Err(StoreError::Refused { .. })), "{answer:?}");
+    }
+    assert!(server.faults().requests().is_empty());
+}
+
+/// Azure: an application's secret, a workload's federated token, a managed identity.
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_lets_applications_workloads_and_machines_in() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let identities = Identities::start(Arc::new(Keys::default()), Duration::from_secs(3600));
+    let url = identities.server().url();
+    let server = AzServer::start();
+    let keyless = StoreSpec {
+        account_key: None,
+        tenant_id: Some("tenant".into()),
+        client_id: Some("application".into()),
+        authority_host: Some(url.clone()),
+        ..server.spec("p")
+    };
+    let secret = |text: &str| StoreSpec {
+        credentials: Credentials::Static,
+        client_secret: Some(text.to_owned().into()),
+        ..keyless.clone()
+    };
+    let workload = StoreSpec {
+        credentials: Credentials::WebIdentity,
+        federated_token_file: Some(file(scratch.path(), "token", TOKEN)),
+        ..keyless.clone()
+    };
+    let machine = StoreSpec {
+        credentials: Credentials::Instance,
+        metadata_endpoint: Some(format!("{url}/metadata/identity/oauth2/token")),
+        ..keyless.clone()
+    };
+    for (name, spec) in [("secret", secret("hush")), ("token", workload), ("machine", machine)] {
+        let store = open(&spec);
+        assert_eq!(create(&*store, name, name).await, Created::New);
+        let source = store.credentials().expect("a source");
+        assert!(source.contains(name), "{source}");
+    }
+    assert_eq!(identities.asked().len(), 3, "a token is asked for once: {:?}", identities.asked());
+    let answer = open(&secret("wrong")).get("secret").await;
+    assert!(matches!(answer, Err(StoreError::PermissionDenied { .. })), "{answer:?}");
+}
+
+/// Google: the account of a machine, which the metadata server knows. Its address comes from the environment alone, so this
+/// goes through the program.
+#[test]
+fn google_lets_machines_in() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let identities = Identities::start(Arc::new(Keys::default()), Duration::from_secs(3600));
+    let server = GsServer::start();
+    let spec = server.spec("p");
+    let endpoint = spec.endpoint.as_deref().unwrap_or_default();
+    let text = format!(
+        "[cluster]\nname = \"main\"\n[repository.r]\nurl = \"{}\"\nendpoint = \"{endpoint}\"\n",
+        spec.url
+    );
+    let configuration = file(scratch.path(), "main.toml", &text);
+    let mut command = Command::new(highwater_binary());
+    command.arg("list").arg("--config").arg(configuration);
+    command.env_clear().env("GCE_METADATA_HOST", identities.server().address().to_string());
+    let said = command.output().expect("the program");
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let token = "GET /computeMetadata/v1/instance/service-accounts/default/token";
+    assert_eq!(identities.asked(), [token], "{said}");
+    assert!(!server.faults().requests().is_empty(), "{said}");
+}
+
+/// The headers of every put to a service that takes them all.
+fn recorder() -> (HttpServer, Arc<Mutex<Vec<hyper::HeaderMap>>>) {
+    let puts = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&puts);
+    let server = HttpServer::start(move |request| {
+        log.lock().expect("the log").push(request.headers.clone());
+        async { Reply::status(200).with("etag", "\"1\"") }
+    });
+    (server, puts)
+}
+
+const PACK: &str = "clusters/packs/0/packs/20261120T000000Z-00000000/0";
+const NO_PACK: &str = "clusters/packs/0/backups/20261120T000000Z-00000000/manifest";
+
+/// Encryption, KMS, who pays, and a storage class for packs alone are said with each request.
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_say_what_the_service_is_to_do() {
+    let (server, puts) = recorder();
+    let put = async |spec: &StoreSpec, path: &str| {
+        let created = open(spec).create(path, vec![Bytes::from_static(b"x")]).await;
+        assert_eq!(created.expect("create"), Created::New);
+        puts.lock().expect("the log").pop().expect("a request")
+    };
+    let is = |headers: &hyper::HeaderMap, name: &str, value: Option<&str>| {
+        assert_eq!(headers.get(name).map(|found| found.to_str().expect("text")), value, "{name}");
+    };
+    let plain = StoreSpec { endpoint: Some(server.url()), ..S3Server::start().spec("p") };
+    let headers = put(&plain, PACK).await;
+    for name in ["x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-request-payer"] {
+        is(&headers, name, None);
+    }
+    is(&headers, "if-none-match", Some("*"));
+    let s3 = StoreSpec {
+        encryption: Some(Encryption::SseKms),
+        kms_key_id: Some("key-1".into()),
+        bucket_key: Some(true),
+        requester_pays: true,
+        pack_storage_class: Some("STANDARD_IA".into()),
+        ..plain.clone()
+    };
+    let headers = put(&s3, PACK).await;
+    is(&headers, "x-amz-server-side-encryption", Some("aws:kms"));
+    is(&headers, "x-amz-server-side-encryption-aws-kms-key-id", Some("key-1"));
+    is(&headers, "x-amz-server-side-encryption-bucket-key-enabled", Some("true"));
+    is(&headers, "x-amz-request-payer", Some("requester"));
+    is(&headers, "x-amz-storage-class", Some("STANDARD_IA"));
+    is(&put(&s3, NO_PACK).await, "x-amz-storage-class", None);
+    let of_s3 = StoreSpec { encryption: Some(Encryption::SseS3), ..plain.clone() };
+    is(&put(&of_s3, PACK).await, "x-amz-server-side-encryption", Some("AES256"));
+
+    let google = GsServer::start().spec("p");
+    let google =
+        StoreSpec { endpoint: Some(server.url()), pack_storage_class: Some("NEARLINE".into()), ..google };
+    is(&put(&google, PACK).await, "x-goog-storage-class", Some("NEARLINE"));
+    is(&put(&google, NO_PACK).await, "x-goog-storage-class", None);
+    let azure = AzServer::start().spec("p");
+    let azure = StoreSpec { endpoint: Some(server.url()), pack_storage_class: Some("Cool".into()), ..azure };
+    is(&put(&azure, PACK).await, "x-ms-access-tier", Some("Cool"));
+    is(&put(&azure, NO_PACK).await, "x-ms-access-tier", None);
+
+    let class = |spec: &StoreSpec, class: &str| StoreSpec {
+        pack_storage_class: Some(class.to_owned()),
+        ..spec.clone()
+    };
+    let half = StoreSpec { kms_key_id: Some("key-1".into()), ..plain.clone() };
+    for wrong in [
+        class(&plain, "GLACIER"),
+        class(&plain, "DEEP_ARCHIVE"),
+        class(&google, "ARCHIVE"),
+        class(&azure, "Archive"),
+        half,
+    ] {
+        let error = store::open(&wrong).expect_err("refused");
+        assert!(matches!(error, StoreError::InvalidOption { .. }), "{error}");
+        assert!(error.is_permanent() && error.hint().is_some(), "{error}");
+    }
+}
