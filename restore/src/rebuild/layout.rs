@@ -20,7 +20,7 @@ use highwater_archive::manifest::FilePath;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::work::{Place, Work};
+use super::work::Place;
 use super::{INCOMPLETE_MARKER, OUTSIDE_DIRECTORY, OWN_DIRECTORY, RebuildError, RebuildOptions};
 use crate::ownership::{self, Account};
 
@@ -208,7 +208,7 @@ impl Layout {
     }
 
     /// Gives our own directories and the roots their owner and mode; the last thing done to the tree.
-    pub(super) fn seal(&self, _work: &Work) -> Result<(), RebuildError> {
+    pub(super) fn seal(&self) -> Result<(), RebuildError> {
         self.finish_directory(DATA, b".", self.mode)?;
         self.finish_directory(OUTSIDE, b".", 0o700)?;
         self.finish_directory(DATA, OWN_DIRECTORY.as_bytes(), 0o700)?;

@@ -83,7 +83,7 @@ pub fn rebuild(
     let layout = Layout::create(options, manifest.data_directory_mode)?;
     let work = list_files(runtime, lineage, manifest, &layout)?;
     let totals = lane::run(runtime, lineage, &work, &layout, options.jobs, progress)?;
-    layout.seal(&work)?;
+    layout.seal()?;
     sync::everything(&layout, &work)?;
     Ok(Rebuilt { files: work.file_count(), bytes: work.total_bytes(), ..totals })
 }
