@@ -30,6 +30,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The largest `wal_segment_size`.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
+/// A file of this length is read by two threads.
+const TWO_READERS_BYTES: usize = 1 << 20;
+
 /// A file of WAL to be archived.
 pub struct WalSource {
     /// Its name, parsed.
@@ -152,15 +155,31 @@ async fn put(lineage: &Lineage, file: WalFile, bytes: Vec<u8>, codec: Codec) -> 
     })
 }
 
-/// Reads a file that may still be looked at by others, but no longer changes.
+/// Reads a file that may still be looked at by others, but no longer changes. A segment is read by two threads: most of the
+/// time goes into memory that the process touches for the first time.
 fn read_whole(path: &Path) -> anyhow::Result<Vec<u8>> {
-    use std::io::Read as _;
+    use std::os::unix::fs::FileExt as _;
     let file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
         anyhow::bail!("it is not a file of WAL");
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    let mut bytes = vec![0; usize::try_from(metadata.len())?];
+    let half = if bytes.len() < TWO_READERS_BYTES { bytes.len() } else { bytes.len() / 2 };
+    let (first, second) = bytes.split_at_mut(half);
+    let read = std::thread::scope(|scope| {
+        let second = match second.len() {
+            0 => None,
+            _ => Some(
+                std::thread::Builder::new()
+                    .spawn_scoped(scope, || file.read_exact_at(second, half as u64))?,
+            ),
+        };
+        file.read_exact_at(first, 0)?;
+        second.map_or(Ok(()), |second| {
+            second.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread ended unexpectedly")))
+        })
+    });
+    read?;
     Ok(bytes)
 }

@@ -331,7 +331,7 @@ impl Lineage {
         &self,
         path: &str,
         name: &str,
-        sealed: Bytes,
+        sealed: Vec<Bytes>,
     ) -> Result<Published, LineageError> {
         self.repository.require_writer()?;
         self.objects.publish(path, name, sealed).await

@@ -83,7 +83,7 @@ impl Objects {
     ) -> Result<Published, LineageError> {
         let name = self.racing_name(path, &self.keys.digest(plain));
         let sealed = seal::seal(&self.keys, &self.name(kind, &name), codec, plain, HeaderExtra::default())?;
-        self.publish(path, &name, sealed.into()).await
+        self.publish(path, &name, vec![sealed.into()]).await
     }
 
     /// Publishes an object that was sealed as `name`, which is [`Objects::racing_name`] of `path`. Answers a name below
@@ -92,10 +92,10 @@ impl Objects {
         &self,
         path: &str,
         name: &str,
-        sealed: Bytes,
+        sealed: Vec<Bytes>,
     ) -> Result<Published, LineageError> {
         let (full_path, full_name) = (self.full_path(path), self.full_path(name));
-        match racing::publish(&*self.store, self.mode, &full_path, &full_name, vec![sealed]).await? {
+        match racing::publish(&*self.store, self.mode, &full_path, &full_name, sealed).await? {
             Published::New => Ok(Published::New),
             Published::Exists(present) => Ok(Published::Exists(self.below(&present).to_owned())),
         }

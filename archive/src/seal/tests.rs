@@ -48,18 +48,25 @@ fn every_codec_and_length_comes_back() {
             let plain = content(len);
             let extra =
                 HeaderExtra { valid_len: Some(len as u64 / 2), attachment: Some(b"index"), digest: None };
-            let sealed = seal(&keys, &name(ObjectKind::Segment, PATH), codec, &plain, extra).unwrap();
-            let opened = open(&keys, &name(ObjectKind::Segment, PATH), &sealed).unwrap();
-            assert!(opened.plain == plain, "{codec} {len}");
-            assert_eq!(opened.header.digest, Some(keys.digest(&plain)));
-            assert_eq!(opened.header.valid_len, Some(len as u64 / 2));
-            let attachment = open_attachment(&keys, &name(ObjectKind::Segment, PATH), &sealed).unwrap();
-            assert_eq!(attachment, b"index");
-            assert_eq!(attachment_range(&opened.header).start, HEADER_LEN as u64);
-            let scrubbed = scrub(PATH, &sealed).unwrap();
-            assert_eq!(scrubbed.frames as usize, len.div_ceil(FRAME_BYTES));
-            if codec != Codec::None && len > 65_536 {
-                assert!(sealed.len() < len * 2 / 3, "{codec} {len} {}", sealed.len());
+            let object = name(ObjectKind::Segment, PATH);
+            let whole = seal(&keys, &object, codec, &plain, extra).unwrap();
+            let laid = plain.chunks(FRAME_BYTES).map(|raw| LaidFrame::new(codec, raw, PATH).unwrap());
+            let pieces =
+                seal_laid(&keys, &object, codec, laid.collect(), keys.digest(&plain), extra).unwrap();
+            assert_eq!(pieces.concat().len(), whole.len());
+            for sealed in [whole, pieces.concat()] {
+                let opened = open(&keys, &object, &sealed).unwrap();
+                assert!(opened.plain == plain, "{codec} {len}");
+                assert_eq!(opened.header.digest, Some(keys.digest(&plain)));
+                assert_eq!(opened.header.valid_len, Some(len as u64 / 2));
+                let attachment = open_attachment(&keys, &object, &sealed).unwrap();
+                assert_eq!(attachment, b"index");
+                assert_eq!(attachment_range(&opened.header).start, HEADER_LEN as u64);
+                let scrubbed = scrub(PATH, &sealed).unwrap();
+                assert_eq!(scrubbed.frames as usize, len.div_ceil(FRAME_BYTES));
+                if codec != Codec::None && len > 65_536 {
+                    assert!(sealed.len() < len * 2 / 3, "{codec} {len} {}", sealed.len());
+                }
             }
         }
     }

@@ -3,9 +3,12 @@
 //! The buffer is the object: each frame is compressed into the tail of what is there and encrypted where it lies. The
 //! buffer keeps its length from use to use, so that room is zeroed only the first time it is touched.
 
+use bytes::Bytes;
+
 use super::cipher::FrameCipher;
 use super::codec::Codec;
 use super::header::{self, HeaderFields};
+use super::laid::LaidFrame;
 use super::{Digest, Digester, FrameRef, MAX_FRAME_BYTES, ObjectKind, ObjectName, SealError, frame, reader};
 use crate::keyring::Keyring;
 
@@ -16,6 +19,8 @@ pub struct FrameWriter {
     cipher: FrameCipher,
     buffer: Vec<u8>,
     used: usize,
+    /// Bytes of the object that lie before the buffer, in pieces of their own.
+    before: u64,
     header_len: usize,
     frames: Vec<StoredLengths>,
     plain_len: u64,
@@ -150,6 +155,7 @@ impl FrameWriter {
             cipher,
             buffer,
             used: 0,
+            before: 0,
             header_len: header.len(),
             frames: Vec::new(),
             plain_len: 0,
@@ -171,7 +177,7 @@ impl FrameWriter {
         let number =
             u32::try_from(self.frames.len()).map_err(|_| too_large(&self.object, "an object", usize::MAX))?;
         let codec = self.codec;
-        let offset = self.used;
+        let offset = self.len();
         let room = self.room(frame::room_for(codec, raw.len()));
         let length = room.and_then(|room| frame::compress(codec, raw, room));
         let sealed =
@@ -185,7 +191,7 @@ impl FrameWriter {
             ciphertext: sealed - frame::FRAME_HEADER_LEN as u32,
             raw: raw.len() as u32,
         });
-        Ok(FrameAt { frame: number, offset: offset as u64, stored_len: sealed })
+        Ok(FrameAt { frame: number, offset, stored_len: sealed })
     }
 
     /// The header, as it stands at the beginning of the object: what a manifest keeps to read single frames.
@@ -195,7 +201,7 @@ impl FrameWriter {
 
     /// Bytes of the object so far.
     pub fn len(&self) -> u64 {
-        self.used as u64
+        self.before + self.used as u64
     }
 
     /// Whether no frame has been appended.
@@ -224,7 +230,7 @@ impl FrameWriter {
             RunningDigest::Running(digester) => Some(digester.finalize()),
         };
         let count = self.frames();
-        let last_at = self.used as u64;
+        let last_at = self.len();
         let plain_len = 8 + 32 + 4 + 8 * self.frames.len();
         let frame_len = frame::FRAME_HEADER_LEN + plain_len + super::cipher::TAG_LEN;
         let mut index = Vec::with_capacity(plain_len);
@@ -244,6 +250,27 @@ impl FrameWriter {
         self.put(&reader::encode_footer(last_at, count))?;
         self.buffer.truncate(self.used);
         Ok(Sealed { bytes: self.buffer, digest })
+    }
+
+    /// Seals frames where they lie, behind what is there, and finishes the object; answers its pieces in their order.
+    pub(super) fn finish_with(mut self, frames: Vec<LaidFrame>) -> Result<Vec<Bytes>, SealError> {
+        let mut pieces = Vec::with_capacity(frames.len() + 2);
+        self.buffer.truncate(self.used);
+        self.before = self.used as u64;
+        self.used = 0;
+        pieces.push(std::mem::take(&mut self.buffer).into());
+        for LaidFrame { mut bytes, raw_len } in frames {
+            let sealed = frame::seal(&self.cipher, self.frames(), false, &mut bytes);
+            let stored_len = u32::try_from(bytes.len()).ok().filter(|_| sealed.is_some());
+            let stored_len = stored_len.ok_or_else(|| self.cannot())?;
+            self.before += u64::from(stored_len);
+            self.plain_len += u64::from(raw_len);
+            let ciphertext = stored_len - frame::FRAME_HEADER_LEN as u32;
+            self.frames.push(StoredLengths { ciphertext, raw: raw_len });
+            pieces.push(bytes.into());
+        }
+        pieces.push(self.finish()?.bytes.into());
+        Ok(pieces)
     }
 
     /// At least `length` bytes after what is used.
@@ -283,7 +310,7 @@ impl std::fmt::Debug for FrameWriter {
     }
 }
 
-fn too_large(object: &str, what: &'static str, bytes: usize) -> SealError {
+pub(super) fn too_large(object: &str, what: &'static str, bytes: usize) -> SealError {
     SealError::TooLarge {
         object: object.to_owned(),
         what,

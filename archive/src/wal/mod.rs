@@ -19,6 +19,7 @@ mod get;
 mod index;
 mod list;
 mod parts;
+mod passes;
 mod prepare;
 mod put;
 mod small;

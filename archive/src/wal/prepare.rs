@@ -1,14 +1,18 @@
 //! From the bytes of a segment to what will be stored: all of it CPU work.
+//!
+//! The passes are made over the bytes as they are, in the belief that they are canonical, which all are but those that end with
+//! a switch and hold remains of the file's earlier use behind it. Of these the digest and the frames are made again.
 
 use bytes::Bytes;
-use highwater_pitr::scan::{ChainEnd, SegmentScan, canonicalise, scan_segment};
+use highwater_pitr::scan::{ChainEnd, SegmentScan, canonicalise};
 use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::wal::{SegmentHeader, read_segment_header};
 
+use super::passes::{self, Found, Wanted};
 use super::{Content, MAX_WHOLE_SEGMENT_BYTES, WalPutError};
 use crate::names;
 use crate::repository::lineage::{Lineage, LineageRecord};
-use crate::seal::{self, Codec, HeaderExtra, MAX_FRAME_BYTES, ObjectKind};
+use crate::seal::{self, Codec, HeaderExtra, LaidFrame, MAX_FRAME_BYTES, ObjectKind, SealError};
 
 /// A segment that was checked, brought into its canonical form and, unless it is large, sealed.
 #[derive(Debug)]
@@ -24,7 +28,7 @@ pub struct PreparedSegment {
     /// The path below the lineage that two writers could race for, the name that this content has, and the object.
     pub(super) path: String,
     pub(super) name: String,
-    pub(super) sealed: Option<Bytes>,
+    pub(super) sealed: Option<Vec<Bytes>>,
 }
 
 impl PreparedSegment {
@@ -42,17 +46,26 @@ impl PreparedSegment {
         let not_wal = |source| WalPutError::NotWal { file, source };
         let header = read_segment_header(&bytes).map_err(not_wal)?;
         check_identity(lineage.record(), file, &header)?;
-        let scan = scan_segment(&bytes, segment).map_err(not_wal)?;
-        let mut canonical = bytes;
-        canonicalise(&mut canonical, &scan);
-        let content = Content { digest: lineage.keys().digest(&canonical), valid_len: scan.valid_len };
-        let index = Some(scan.index.encode()).filter(|index| index.len() <= MAX_FRAME_BYTES);
         let path = names::wal_object(&file);
+        let whole = bytes.len() <= MAX_WHOLE_SEGMENT_BYTES;
+        let keys = lineage.keys();
+        let wanted = Wanted { scan: Some(segment), frames: whole.then_some(codec), object: &path };
+        let mut found = passes::run(keys, &bytes, &wanted)?;
+        let scan = found.scan.take().ok_or_else(|| no_answer(&path))?.map_err(not_wal)?;
+        let mut canonical = bytes;
+        if has_remains(&canonical, &scan) {
+            canonicalise(&mut canonical, &scan);
+            found = passes::run(keys, &canonical, &Wanted { scan: None, ..wanted })?;
+        }
+        let Found { digest, frames, .. } = found;
+        let digest = digest.ok_or_else(|| no_answer(&path))?;
+        let content = Content { digest, valid_len: scan.valid_len };
+        let index = Some(scan.index.encode()).filter(|index| index.len() <= MAX_FRAME_BYTES);
         let name = lineage.name_mode().name(&path, content.digest.short());
         let mut prepared =
             Self { file, segment, scan, canonical, content, codec, index, path, name, sealed: None };
-        if !prepared.in_parts() && !prepared.is_refused() {
-            prepared.sealed = Some(prepared.seal_as(lineage, &prepared.name)?);
+        if whole && !prepared.is_refused() {
+            prepared.sealed = Some(prepared.seal_laid(lineage, &prepared.name, frames)?);
         }
         Ok(prepared)
     }
@@ -78,15 +91,36 @@ impl PreparedSegment {
     }
 
     /// Seals the whole canonical form as one object with this name.
-    pub(super) fn seal_as(&self, lineage: &Lineage, name: &str) -> Result<Bytes, WalPutError> {
+    pub(super) fn seal_as(&self, lineage: &Lineage, name: &str) -> Result<Vec<Bytes>, WalPutError> {
+        let wanted = Wanted { scan: None, frames: Some(self.codec), object: name };
+        self.seal_laid(lineage, name, passes::run(lineage.keys(), &self.canonical, &wanted)?.frames)
+    }
+
+    fn seal_laid(
+        &self,
+        lineage: &Lineage,
+        name: &str,
+        frames: Vec<LaidFrame>,
+    ) -> Result<Vec<Bytes>, WalPutError> {
         let object = lineage.object_name(ObjectKind::Segment, name);
         let extra = HeaderExtra {
             valid_len: Some(self.content.valid_len),
             attachment: self.index.as_deref(),
             digest: None,
         };
-        Ok(seal::seal(lineage.keys(), &object, self.codec, &self.canonical, extra)?.into())
+        Ok(seal::seal_laid(lineage.keys(), &object, self.codec, frames, self.content.digest, extra)?)
     }
+}
+
+/// Whether something lies behind the switch that ends a segment.
+fn has_remains(bytes: &[u8], scan: &SegmentScan) -> bool {
+    let void = usize::try_from(scan.valid_len).ok().and_then(|valid_len| bytes.get(valid_len..));
+    scan.end == ChainEnd::Switch && void.is_some_and(|void| void.iter().any(|byte| *byte != 0))
+}
+
+/// A pass that every run makes has not been made.
+fn no_answer(object: &str) -> SealError {
+    SealError::Cannot { object: object.to_owned(), reason: "a pass over it gave no answer".to_owned() }
 }
 
 /// Whether a segment's header is of the cluster that the lineage is bound to.

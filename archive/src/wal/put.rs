@@ -73,7 +73,7 @@ pub async fn put_prepared(lineage: &Lineage, prepared: &PreparedSegment) -> Resu
             if let Some(theirs) = read_theirs(lineage, prepared).await? {
                 return compare(lineage, prepared, theirs).await;
             }
-            parts::put_parts(lineage, prepared, &prepared.name).await?
+            vec![parts::put_parts(lineage, prepared, &prepared.name).await?]
         }
     };
     match lineage.publish(&prepared.path, &prepared.name, sealed).await? {
@@ -143,11 +143,11 @@ async fn beside(
     }
     let path = names::wal_variant(prepared.segment, prepared.content.digest.short());
     let sealed = if prepared.in_parts() {
-        parts::put_parts(lineage, prepared, &path).await?
+        vec![parts::put_parts(lineage, prepared, &path).await?]
     } else {
         prepared.seal_as(lineage, &path)?
     };
-    if lineage.create_sealed(&path, vec![sealed]).await? == Created::Exists {
+    if lineage.create_sealed(&path, sealed).await? == Created::Exists {
         // An earlier attempt's, by its name; believed when all of it is there.
         confirm(prepared, &path, get::read_whole_at(lineage, prepared.segment, &path).await)?;
     }
