@@ -36,9 +36,26 @@ impl PackReader {
     /// the raw bytes. Their keyed digest is held against the extent's.
     pub fn open(&self, extent: &Extent, stored: &mut [u8], out: &mut Vec<u8>) -> Result<(), PackError> {
         self.frames.open_frame(extent.frame, stored, out)?;
-        if ExtentDigest::of(&self.keys.digest(out)) != extent.digest {
-            return Err(PackError::OtherExtent { path: self.path.clone(), frame: extent.frame });
+        self.compare(extent, out)
+    }
+
+    /// The same into memory of the caller's: `room` gives it for so many raw bytes, or `None` where they are more than can be.
+    /// Answers the raw bytes.
+    pub fn open_in<'o>(
+        &self,
+        extent: &Extent,
+        stored: &mut [u8],
+        room: impl FnOnce(usize) -> Option<&'o mut [u8]>,
+    ) -> Result<&'o [u8], PackError> {
+        let raw = self.frames.open_frame_in(extent.frame, stored, room)?;
+        self.compare(extent, raw)?;
+        Ok(raw)
+    }
+
+    fn compare(&self, extent: &Extent, raw: &[u8]) -> Result<(), PackError> {
+        if ExtentDigest::of(&self.keys.digest(raw)) == extent.digest {
+            return Ok(());
         }
-        Ok(())
+        Err(PackError::OtherExtent { path: self.path.clone(), frame: extent.frame })
     }
 }

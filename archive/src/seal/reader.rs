@@ -130,6 +130,25 @@ impl FrameReader {
         })
     }
 
+    /// The same into the memory that `room` gives for so many raw bytes; with `None` the frame is refused. Answers the raw bytes.
+    ///
+    /// # Errors
+    /// [`SealError::Frame`] with the check that failed.
+    pub fn open_frame_in<'o>(
+        &self,
+        number: u32,
+        stored: &mut [u8],
+        room: impl FnOnce(usize) -> Option<&'o mut [u8]>,
+    ) -> Result<&'o [u8], SealError> {
+        let opened = (|| {
+            let plain = frame::decrypt(&self.cipher, number, false, stored)?;
+            let out = room(frame::raw_len(plain)?).ok_or(FrameCheck::Form)?;
+            frame::decompress(self.header.codec, plain, out)?;
+            Ok(&*out)
+        })();
+        opened.map_err(|check| self.failed(FrameRef::Data(number), check))
+    }
+
     /// The same into memory that is exactly as long as the raw bytes must be.
     ///
     /// # Errors

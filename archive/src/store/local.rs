@@ -9,6 +9,7 @@
 //! one that was made durable stays so.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -122,6 +123,11 @@ impl Store for LocalStore {
                 .await
             }
         })))
+    }
+
+    async fn file(&self, path: &str) -> Result<Option<File>, StoreError> {
+        path::check(path)?;
+        self.run("read", path, Tree::file).await.map(Some)
     }
 
     async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {

@@ -5,6 +5,7 @@
 //! need one (I5). Every implementation passes the suite in `tests/tests/store_conformance`.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -46,6 +47,13 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// The whole object by one request, in chunks of at most [`STREAM_CHUNK_BYTES`].
     async fn stream(&self, path: &str) -> Result<ObjectStream, StoreError>;
+
+    /// The object as an open file, where it is one and can be read without asking anybody: a thread that does nothing else reads
+    /// it in place of [`Store::stream`], into memory of its own. `None` where objects are no files.
+    async fn file(&self, path: &str) -> Result<Option<File>, StoreError> {
+        path::check(path)?;
+        Ok(None)
+    }
 
     /// Size and time of the object, or `None` when it is proven absent.
     async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError>;

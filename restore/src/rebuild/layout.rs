@@ -187,19 +187,19 @@ impl Layout {
     /// Gives a complete file its owner, mode and time.
     pub(super) fn finish_file(
         &self,
-        file: &OwnedFd,
+        file: impl AsFd,
         place: Place<'_>,
         mode: u32,
         mtime: i64,
     ) -> Result<(), RebuildError> {
         let finish = || -> io::Result<()> {
-            ownership::give(file, self.owner.as_ref())?;
+            ownership::give(&file, self.owner.as_ref())?;
             if mode & 0o7777 != 0o600 {
-                rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o777))?;
+                rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
             }
             let time = rustix::fs::Timespec { tv_sec: mtime, tv_nsec: 0 };
             rustix::fs::futimens(
-                file,
+                &file,
                 &rustix::fs::Timestamps { last_access: time, last_modification: time },
             )?;
             Ok(())

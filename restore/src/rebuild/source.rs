@@ -1,8 +1,12 @@
 //! The bytes of one pack, from its beginning towards its end, by one request.
 //!
+//! Where the object is a file, the lane reads it itself, straight into the buffer in which a frame is decrypted.
+//!
 //! A transfer that breaks in the middle is resumed by ranged reads from where it broke: nothing is fetched twice, and what was
 //! written stays. Only an answer that waiting cannot change (proven absence, no permission) ends it at once.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -32,12 +36,17 @@ pub(super) struct Source<'a> {
     runtime: &'a tokio::runtime::Handle,
     store: &'a dyn Store,
     path: String,
+    /// The object, where it is a file, and its length.
+    file: Option<(File, u64)>,
     stream: Option<ObjectStream>,
     /// Where the first byte of `chunk` lies in the object.
     position: u64,
     chunk: Bytes,
     ended: bool,
+    /// Whether it was asked for as a file.
     started: bool,
+    /// Whether it was asked for as a stream.
+    asked: bool,
     /// Requests made.
     pub(super) requests: u64,
     /// Bytes received.
@@ -51,11 +60,13 @@ impl<'a> Source<'a> {
             runtime,
             store,
             path,
+            file: None,
             stream: None,
             position: 0,
             chunk: Bytes::new(),
             ended: false,
             started: false,
+            asked: false,
             requests: 0,
             received: 0,
         }
@@ -63,6 +74,27 @@ impl<'a> Source<'a> {
 
     /// Fills `out` with the `length` bytes at `offset`, which must not lie before what was already taken.
     pub(super) fn take(&mut self, offset: u64, length: u32, out: &mut Vec<u8>) -> Result<(), SourceError> {
+        if !self.started {
+            self.start()?;
+        }
+        if let Some((file, file_len)) = &self.file {
+            if offset.checked_add(u64::from(length)).is_none_or(|end| end > *file_len) {
+                return Err(SourceError::Short(*file_len));
+            }
+            // Not cleared first: bytes that are there already need not be zeroed again to be overwritten.
+            out.resize(length as usize, 0);
+            match file.read_exact_at(out, offset) {
+                Ok(()) => {
+                    self.received += u64::from(length);
+                    return Ok(());
+                }
+                Err(error) => {
+                    // As when a transfer breaks: the rest is asked for in pieces, with patience.
+                    tracing::warn!(pack = self.path, at = offset, %error, "a file cannot be read; trying again");
+                    (self.file, self.asked, self.position) = (None, true, offset);
+                }
+            }
+        }
         out.clear();
         let skip = offset.checked_sub(self.position).ok_or(SourceError::Short(self.position))?;
         self.skip(skip)?;
@@ -76,6 +108,20 @@ impl<'a> Source<'a> {
             self.advance(piece);
             wanted -= piece;
         }
+        Ok(())
+    }
+
+    /// Asks for the object as a file; where it is none, the first [`Source::fetch`] asks for its bytes.
+    fn start(&mut self) -> Result<(), SourceError> {
+        self.started = true;
+        match self.runtime.block_on(self.store.file(&self.path)) {
+            Ok(file) => {
+                self.file = file.and_then(|file| file.metadata().ok().map(|known| (file, known.len())));
+            }
+            Err(error) if error.is_permanent() => return Err(SourceError::Store(error)),
+            Err(error) => tracing::warn!(pack = self.path, %error, "a file cannot be opened; trying again"),
+        }
+        self.requests += u64::from(self.file.is_some());
         Ok(())
     }
 
@@ -126,10 +172,10 @@ impl<'a> Source<'a> {
     }
 
     fn fetch(&mut self) -> Result<Bytes, StoreError> {
-        if !self.started {
+        if !self.asked {
             self.requests += 1;
             self.stream = Some(self.runtime.block_on(self.store.stream(&self.path))?);
-            self.started = true;
+            self.asked = true;
         }
         if let Some(stream) = &mut self.stream {
             return match self.runtime.block_on(stream.next()) {

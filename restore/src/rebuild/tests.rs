@@ -144,6 +144,7 @@ fn ground(runtime: &tokio::runtime::Runtime) -> Ground {
     // What nothing of this file list needs lies between.
     second.append(&noise(3, EXTENT)).unwrap();
     let at_last = second.append(&noise(4, EXTENT)).unwrap();
+    let at_own = second.append(&noise(5, EXTENT)).unwrap();
     let mut lines = Vec::new();
     for writer in [first, second] {
         let (number, header) = (writer.number(), writer.header().to_vec());
@@ -162,11 +163,14 @@ fn ground(runtime: &tokio::runtime::Runtime) -> Ground {
     lines.push(file("base/1", EXTENT + tail.len(), 0o600, vec![at_shared, at_tail]));
     lines.push(file("base/2", 2 * EXTENT, 0o600, vec![at_last, at_shared]));
     lines.push(file("base/3", 0, 0o600, Vec::new()));
+    // Long enough to go past the page cache, of extents that serve other places too.
+    lines.push(file("base/4", 4 * EXTENT, 0o600, vec![at_shared, at_last, at_shared, at_own]));
     let files = vec![
         ("PG_VERSION", small),
         ("base/1", [shared.clone(), tail].concat()),
-        ("base/2", [noise(4, EXTENT), shared].concat()),
+        ("base/2", [noise(4, EXTENT), shared.clone()].concat()),
         ("base/3", Vec::new()),
+        ("base/4", [shared.clone(), noise(4, EXTENT), shared, noise(5, EXTENT)].concat()),
     ];
     Ground { store, lineage, lines, files }
 }

@@ -165,9 +165,19 @@ impl Work {
         Place { root: task.root, path }
     }
 
+    /// A file's length in bytes.
+    pub(super) fn size(&self, file: u32) -> u64 {
+        self.files.get(file as usize).map_or(0, |file| file.size)
+    }
+
+    /// The length of a whole extent, in bytes.
+    pub(super) fn extent_len(&self) -> usize {
+        self.extent_bytes as usize
+    }
+
     /// Where an extent begins in its file, and how long it must be, in bytes.
     pub(super) fn stretch(&self, task: &Task) -> (u64, u64) {
-        let size = self.files.get(task.file as usize).map_or(0, |file| file.size);
+        let size = self.size(task.file);
         let begin = u64::from(task.index) * self.extent_bytes;
         (begin, size.saturating_sub(begin).min(self.extent_bytes))
     }

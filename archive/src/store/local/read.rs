@@ -103,6 +103,13 @@ impl Tree {
         Ok(Reader { file, left_bytes })
     }
 
+    pub(super) fn file(&self, path: &str) -> Result<File, StoreError> {
+        let (file, _) = self.open(path)?;
+        // It is read from its beginning to its end: more of it may be fetched ahead. A filesystem without this reads as it does.
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential).ok();
+        Ok(file)
+    }
+
     pub(super) fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
         let (file, size) = match self.open(path) {
             Err(error) if error.is_not_found() => return Ok(None),
