@@ -19,6 +19,8 @@ SAMPLE_SECONDS = 0.01
 class Run:
     wall: float
     cpu: float
+    user: float
+    """The part of `cpu` that is not the kernel's."""
     memory: float
     """MiB"""
     output: str
@@ -65,7 +67,7 @@ def measure(command, log):
         raise SystemExit(f"bench: {' '.join(map(str, command))} ended with {child.returncode}:\n{text}")
     # A command that ends between two samples is known by the kernel's own mark of its largest process.
     memory = max(sampler.total(), usage.ru_maxrss / 1024)
-    return Run(wall, usage.ru_utime + usage.ru_stime, memory, text)
+    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_utime, memory, text)
 
 
 class Sampler(threading.Thread):
