@@ -1,6 +1,6 @@
 //! Making a cluster: what initdb is told, and what stands in `postgresql.conf` before the first start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Cluster;
 use crate::postgres::Postgres;
@@ -15,10 +15,11 @@ pub struct ClusterBuilder<'a> {
     postgres: &'static Postgres,
     scratch: &'a Scratch,
     name: String,
+    data: PathBuf,
     checksums: bool,
     wal_segment_mb: u32,
     wal_directory: Option<PathBuf>,
-    config_outside: bool,
+    config_outside: Option<PathBuf>,
     initdb: Vec<String>,
     settings: Vec<(String, String)>,
 }
@@ -29,10 +30,11 @@ impl<'a> ClusterBuilder<'a> {
             postgres,
             scratch,
             name: name.to_owned(),
+            data: scratch.join(name),
             checksums: true,
             wal_segment_mb: 16,
             wal_directory: None,
-            config_outside: false,
+            config_outside: None,
             initdb: Vec::new(),
             settings: Vec::new(),
         }
@@ -57,8 +59,15 @@ impl<'a> ClusterBuilder<'a> {
     }
 
     /// `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf` lie outside the data directory, as Debian's packages have it.
-    pub fn config_outside(mut self) -> Self {
-        self.config_outside = true;
+    pub fn config_outside(self) -> Self {
+        let config = self.scratch.dir(format!("{}.etc", self.name));
+        let data = self.data.clone();
+        self.directories(data, config)
+    }
+
+    /// The data directory, which must not be there, and the directory of the configuration, which must.
+    pub fn directories(mut self, data: PathBuf, config: PathBuf) -> Self {
+        (self.data, self.config_outside) = (data, Some(config));
         self
     }
 
@@ -81,9 +90,12 @@ impl<'a> ClusterBuilder<'a> {
 
     /// Makes the cluster and leaves it stopped.
     pub fn create(self) -> Cluster {
-        let data = self.scratch.join(&self.name);
+        let data = self.data.clone();
         self.run_initdb(&data);
-        let config = if self.config_outside { self.move_config(&data) } else { data.clone() };
+        let config = match &self.config_outside {
+            Some(config) => move_config(&data, config),
+            None => data.clone(),
+        };
         let cluster = Cluster::describe(self.postgres, self.scratch, &self.name, data, config);
         let own = [
             ("listen_addresses", ""),
@@ -110,7 +122,7 @@ impl<'a> ClusterBuilder<'a> {
         cluster
     }
 
-    fn run_initdb(&self, data: &std::path::Path) {
+    fn run_initdb(&self, data: &Path) {
         let mut arguments = vec![
             format!("--pgdata={}", data.display()),
             format!("--wal-segsize={}", self.wal_segment_mb),
@@ -129,20 +141,22 @@ impl<'a> ClusterBuilder<'a> {
         arguments.extend(self.initdb.iter().cloned());
         self.postgres.run("initdb", arguments);
     }
+}
 
-    /// Moves the configuration files beside the data directory and gives their directory.
-    fn move_config(&self, data: &std::path::Path) -> PathBuf {
-        let config = self.scratch.dir(format!("{}.etc", self.name));
-        for name in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"] {
-            std::fs::rename(data.join(name), config.join(name)).unwrap();
-        }
-        let path = config.join("postgresql.conf");
-        let mut text = std::fs::read_to_string(&path).unwrap();
-        text += &format!("data_directory = '{}'\n", data.display());
-        text += &format!("hba_file = '{}'\n", config.join("pg_hba.conf").display());
-        text += &format!("ident_file = '{}'\n", config.join("pg_ident.conf").display());
-        std::fs::write(&path, text).unwrap();
-        give_to_server_user(&path);
-        config
+/// Moves the configuration files out of the data directory, and gives where they are.
+fn move_config(data: &Path, config: &Path) -> PathBuf {
+    for name in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"] {
+        let (from, to) = (data.join(name), config.join(name));
+        // Not a rename: they may lie on another filesystem.
+        std::fs::copy(&from, &to).unwrap();
+        std::fs::remove_file(from).unwrap();
+        give_to_server_user(&to);
     }
+    let path = config.join("postgresql.conf");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text += &format!("data_directory = '{}'\n", data.display());
+    text += &format!("hba_file = '{}'\n", config.join("pg_hba.conf").display());
+    text += &format!("ident_file = '{}'\n", config.join("pg_ident.conf").display());
+    std::fs::write(&path, text).unwrap();
+    config.to_owned()
 }

@@ -41,7 +41,18 @@ impl Cluster {
     /// A server on a data directory that exists, such as a restored one; it is not started. It runs without fsync, and with
     /// `archive_mode` as its configuration says.
     pub fn open(postgres: &'static Postgres, scratch: &Scratch, name: &str, data: &Path) -> Self {
-        let mut cluster = Self::describe(postgres, scratch, name, data.to_owned(), data.to_owned());
+        Self::open_outside(postgres, scratch, name, data, data)
+    }
+
+    /// The same where `postgresql.conf` lies in a directory outside, which is what `pg_ctl` is told.
+    pub fn open_outside(
+        postgres: &'static Postgres,
+        scratch: &Scratch,
+        name: &str,
+        data: &Path,
+        config: &Path,
+    ) -> Self {
+        let mut cluster = Self::describe(postgres, scratch, name, data.to_owned(), config.to_owned());
         cluster.strict = false;
         cluster.option("fsync", "off");
         cluster

@@ -12,6 +12,7 @@
 
 mod archive_get;
 mod blank_host;
+mod blank_root;
 mod copies;
 mod damage;
 mod ground;
