@@ -26,6 +26,7 @@ pub mod proxy;
 pub mod python;
 pub mod s3;
 mod scratch;
+pub mod seaweedfs;
 mod seed;
 mod session;
 pub mod tls;

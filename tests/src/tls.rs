@@ -22,7 +22,6 @@ pub const HOST: &str = "storage.highwater.test";
 pub struct Authority {
     certificate_pem: String,
     server: Arc<ServerConfig>,
-    server_pem: (String, String),
 }
 
 impl Authority {
@@ -46,11 +45,12 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], private)
             .expect("a certificate that belongs to the key");
-        Self {
-            certificate_pem: authority.pem(),
-            server: Arc::new(server),
-            server_pem: (certificate.pem(), key.serialize_pem()),
-        }
+        Self { certificate_pem: authority.pem(), server: Arc::new(server) }
+    }
+
+    /// The authority's certificate.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
     }
 
     /// Writes the authority's certificate as `ca_file` wants it.
@@ -58,11 +58,6 @@ impl Authority {
         let path = directory.join("ca.pem");
         std::fs::write(&path, &self.certificate_pem).expect("a certificate file");
         path
-    }
-
-    /// The server's certificate and its key, as PEM.
-    pub fn server_pem(&self) -> (&str, &str) {
-        (&self.server_pem.0, &self.server_pem.1)
     }
 
     /// Listens with TLS, and hands every connection on to the service at `target`.

@@ -1,9 +1,13 @@
 //! A repository in object storage: archived into, backed up into, and restored from, through the binary.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_tests::identity::{Identities, TOKEN};
 use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
+use highwater_tests::seaweedfs::SeaweedFs;
+use highwater_tests::tls::Authority;
 use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest};
 
 use crate::ground::Ground;
@@ -81,17 +85,73 @@ fn a_cluster_lives_in_s3() {
     rebuild(&scratch, &ground, &scratch.join("mirror"), &scratch.join("s3.key"), &expected);
 }
 
+/// A whole S3 service that is not ours, over TLS: backed up into, checked, and restored from.
+#[test]
+fn a_cluster_lives_in_seaweedfs() {
+    let scratch = Scratch::new();
+    let server = SeaweedFs::start(&scratch);
+    let secret = scratch.file("secret", SECRET_ACCESS_KEY);
+    let ground = Ground::new(newest(), &scratch, |highwater| {
+        highwater.lines(&format!(
+            "\n[repository.s3]\nurl = \"s3://{BUCKET}/p\"\nendpoint = \"{}\"\nca_file = \"{}\"\nno_proxy = \"127.0.0.1\"\n\
+             access_key_id = \"{ACCESS_KEY_ID}\"\nsecret_access_key_file = \"{}\"\nkey_file = \"{}\"\n",
+            server.endpoint(),
+            server.ca_file().display(),
+            secret.display(),
+            scratch.join("s3.key").display()
+        ))
+    });
+    let checked = ground.highwater.ok(&["check"]);
+    for words in ["credentials: access_key_id of the configuration", "conditional creates hold"] {
+        assert!(checked.contains(words), "{words} is not in: {checked}");
+    }
+    let expected = Ground::rows(&ground.cluster);
+    let (copy, _) = ground.restore(&scratch, "copy");
+    assert_eq!(Ground::rows(&copy), expected);
+    copy.stop_proven();
+}
+
+/// The lines of a repository whose keys a token service hands out for a minute each, to a web identity that a file holds.
+fn configure_web_identity(
+    scratch: &Scratch,
+    server: &S3Server,
+    token_service: &str,
+    authority: &Authority,
+    highwater: Highwater,
+) -> Highwater {
+    let (token, ca) = (scratch.file("token", TOKEN), scratch.file("ca.pem", authority.certificate_pem()));
+    highwater.lines(&format!(
+        "\n[repository.s3]\nurl = \"s3://{BUCKET}/some/prefix\"\nendpoint = \"{}\"\nno_proxy = \"127.0.0.1\"\n\
+         credentials = \"web_identity\"\nweb_identity_token_file = \"{}\"\nrole_arn = \"arn:role\"\n\
+         sts_endpoint = \"{token_service}\"\nca_file = \"{}\"\nkey_file = \"{}\"\n",
+        server.endpoint(),
+        token.display(),
+        ca.display(),
+        scratch.join("s3.key").display()
+    ))
+}
+
 /// I4: on a service that ignores conditional puts, `init` finds that out, names carry the content, and all the rest is the same.
+/// What lets us in are keys of a web identity that live for a minute: the program, the archiver's commands and the restored server's
+/// each get their own, and renew them on the way.
 #[test]
 fn a_service_that_ignores_conditions_is_found_out_and_still_serves() {
     let (scratch, server) = (Scratch::new(), S3Server::start());
     server.faults().ignore_conditions(true);
-    let ground = Ground::new(newest(), &scratch, |highwater| configure(&scratch, &server, highwater));
+    let authority = Authority::new();
+    let identities = Identities::start(Arc::clone(server.keys()), Duration::from_secs(60));
+    let token_service = authority.in_front_of(identities.server().address());
+    let url = format!("https://{}", token_service.address());
+    let ground = Ground::new(newest(), &scratch, |highwater| {
+        configure_web_identity(&scratch, &server, &url, &authority, highwater)
+    });
     let expected = Ground::rows(&ground.cluster);
     let keys = server.objects().keys();
     assert!(keys.iter().any(|key| key.starts_with("some/prefix/highwater.json.")), "{keys:?}");
     let checked = ground.highwater.ok(&["check"]);
     assert!(checked.contains("ignores conditional creates; names carry the content"), "{checked}");
+    assert!(checked.contains("credentials: the web identity in"), "{checked}");
+    let (_, before) = server.keys().issued_and_used();
     // Where nobody looks at a terminal, a slow transfer says a line every ten seconds.
     server.faults().delay_next("/packs/", Duration::from_millis(10_500));
     let (copy, said) = ground.restore(&scratch, "copy");
@@ -99,6 +159,8 @@ fn a_service_that_ignores_conditions_is_found_out_and_still_serves() {
     assert!(matches!(lines.as_slice(), [line, ..] if line.contains(" MiB of ")), "{said}");
     assert!(!said.contains('\r') && !said.contains('\u{1b}'), "{said}");
     assert_eq!(Ground::rows(&copy), expected);
+    let (_, used) = server.keys().issued_and_used();
+    assert!(used >= before + 3, "the restore and the restored server's commands had {} keys", used - before);
     copy.stop_proven();
     mirror(&server, &scratch.dir("mirror"));
     rebuild(&scratch, &ground, &scratch.join("mirror"), &scratch.join("s3.key"), &expected);

@@ -11,8 +11,10 @@ use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
 use highwater_archive::store::local::LocalStore;
 use highwater_archive::store::memory::MemoryStore;
 use highwater_archive::store::{self, Created, Store, StoreError, StoreSpec};
+use highwater_tests::Scratch;
 use highwater_tests::conformance::conforms;
 use highwater_tests::s3::{Fault, Operation, Response, S3Server, When};
+use highwater_tests::seaweedfs::SeaweedFs;
 
 mod access;
 mod cloud;
@@ -44,6 +46,22 @@ async fn an_s3_service_conforms() {
     assert!(server.objects().keys().iter().all(|key| key.starts_with("at/a/prefix/")));
     let whole = S3Server::start();
     conforms(whole.store("").expect("open")).await;
+}
+
+/// I4: an S3 service that is not ours, behind TLS under a private authority.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn seaweedfs_conforms() {
+    let scratch = Scratch::new();
+    let server = tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| scope.spawn(|| SeaweedFs::start(&scratch)).join().expect("SeaweedFS"))
+    });
+    let store = store::open(&server.spec("at/a/prefix")).expect("open");
+    assert_eq!(create(&*store, "first", "x").await, Created::New);
+    assert_young(&*store, "first").await;
+    conforms(store).await;
+    let elsewhere = StoreSpec { url: "s3://other-bucket/p".into(), ..server.spec("") };
+    let answer = store::open(&elsewhere).expect("open").get("a").await;
+    assert!(matches!(answer, Err(StoreError::NoRoot { .. })), "{answer:?}");
 }
 
 /// The store of many other tests: what they prove they would not prove of a store that behaves otherwise.
