@@ -60,13 +60,28 @@ fn restore_by_flags(scratch: &Scratch, server: &S3Server, ground: &Ground, name:
     copy
 }
 
-/// S3 as a repository: everything comes back from it, and a mirror of it is read without us.
+/// A person pays for each request. A pack is stored by one and read by one: 40 for each GB, since none is smaller than 24 MiB but a
+/// backup's last ones. `others` may be asked for beside them, whatever the size of the cluster.
+fn assert_few_requests(server: &S3Server, what: &str, of: impl Fn(&str) -> bool, others: usize) {
+    let packs = server.objects().keys().iter().filter(|key| key.contains("/packs/")).count();
+    let asked = server.faults().requests();
+    let (of_packs, rest): (Vec<_>, Vec<_>) =
+        asked.iter().filter(|request| of(&request.key)).partition(|request| request.key.contains("/packs/"));
+    assert_eq!(of_packs.len(), packs, "{what}: {of_packs:?}");
+    assert!(rest.len() <= others, "{what}, {} requests: {rest:#?}", rest.len());
+}
+
+/// S3 as a repository: everything comes back from it, by few requests, and a mirror of it is read without us.
 #[test]
 fn a_cluster_lives_in_s3() {
     let (scratch, server) = (Scratch::new(), S3Server::start());
     let ground = Ground::new(newest(), &scratch, |highwater| configure(&scratch, &server, highwater));
     let expected = Ground::rows(&ground.cluster);
+    let of_backups = |key: &str| key.contains("/packs/") || key.contains("/backups/");
+    assert_few_requests(&server, "the backup", of_backups, 5);
+    server.faults().forget_requests();
     let copy = restore_by_flags(&scratch, &server, &ground, "copy");
+    assert_few_requests(&server, "the restore", |key| !key.contains("/wal/"), 20);
     assert_eq!(Ground::rows(&copy), expected);
     copy.stop_proven();
     // Once the service begins to ignore conditions, plain names are no longer safe, and `check` says so.
