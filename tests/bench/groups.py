@@ -5,11 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 
 from cluster import make_directory
 from measure import as_server_user, environment, measure
 from programs import Highwater, PgBackRest
 from report import Row, Section
+
+
+@dataclass
+class Tools:
+    """The programs that ./dev has built."""
+
+    binary: str
+    codec_bound: str
+    seal_speed: str
 
 
 def say(text):
@@ -54,8 +64,8 @@ def measure_turn(row, pair, program, command, log):
         row.add(program.name, done)
 
 
-def backup(bench, binary, codec_bound, pairs):
-    programs = both(bench, binary)
+def backup(bench, tools, pairs):
+    programs = both(bench, tools.binary)
     log = f"{bench.scratch}/command.log"
     taken, restored = Row("full backup"), Row("restore")
     for pair, program in turns(programs, pairs):
@@ -77,7 +87,7 @@ def backup(bench, binary, codec_bound, pairs):
     if not bench.compare_restored(*targets.values()):
         sys.exit("bench: the two restored clusters differ")
 
-    bound = codec_alone(bench, codec_bound, pairs)
+    bound = codec_alone(bench, tools.codec_bound, pairs)
     plain = size_of(f"{bench.data}/base")
     notes = [
         f"{plain / 1e9:.2f} GB of data files. LZ4 alone on two threads, neither reading, sealing nor writing: {bound}.",
@@ -97,8 +107,8 @@ def codec_alone(bench, codec_bound, pairs):
     return sorted(walls)[len(walls) // 2]
 
 
-def push(bench, binary, _codec_bound, pairs):
-    programs = both(bench, binary)
+def push(bench, tools, pairs):
+    programs = both(bench, tools.binary)
     log = f"{bench.scratch}/command.log"
     row = Row("one archive-push")
     segments = full_segments(bench, pairs + 1)
@@ -129,4 +139,17 @@ def full_segments(bench, count):
     return whole[1 : count + 1]
 
 
-ALL = {"backup": backup, "push": push}
+def pipeline(bench, tools, _pairs):
+    """Compressing and sealing, opening and decompressing, by one thread, beside the codec alone; without a disk. The program
+    itself gives the best of fifteen rounds."""
+    say("pipeline")
+    done = subprocess.run([tools.seal_speed], capture_output=True, text=True, check=True, env=environment())
+    _, *rows = (line.split() for line in done.stdout.splitlines() if line.strip())
+    lines = ["| codec | alone, in | sealed | of the codec's own | alone, out | opened | ratio |", "|---|---|---|---|---|---|---|"]
+    for codec, compress, write, share, decompress, read, ratio in rows:
+        lines.append(f"| {codec} | {compress} MB/s | {write} MB/s | {share} | {decompress} MB/s | {read} MB/s | {ratio} |")
+    note = "Rows of a table, in frames of 1 MiB, one core. A restore takes the keyed digest of each extent besides."
+    return Section("pipeline", [], [], [note], bench, lines)
+
+
+ALL = {"backup": backup, "push": push, "pipeline": pipeline}

@@ -27,6 +27,8 @@ class Section:
     rows: list
     notes: list
     bench: object
+    lines: list = field(default_factory=list)
+    """Its table, where it does not stand two programs beside each other."""
 
 
 def cell(values, form):
@@ -68,12 +70,18 @@ def machine():
     return f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, Linux {platform.release()}"
 
 
+def how(section, megabytes, pairs):
+    if section.lines:
+        return "the best of fifteen rounds"
+    return f"PostgreSQL {section.bench.major}; {megabytes} MB; median of {pairs} pairs (least to most)"
+
+
 def write(sections, megabytes, pairs):
     lines = []
     for section in sections:
         lines += [f"### {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, group `{section.group}`", "",
-                  f"{machine()}; PostgreSQL {section.bench.major}; {megabytes} MB; median of {pairs} pairs (least to most).", ""]
-        lines += table(section)
+                  f"{machine()}; {how(section, megabytes, pairs)}.", ""]
+        lines += section.lines or table(section)
         lines += ["", *section.notes, ""]
     return "\n".join(lines)
 
