@@ -46,18 +46,24 @@ impl SeaweedFs {
         std::fs::write(directory.join("s3.json"), identities.to_string()).expect("the identities");
         let ports = free_ports();
         let mut command = Command::new(program.trim_end());
-        command.args(["server", "-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0"]).args([
-            "-master.volumeSizeLimitMB=64",
-            "-s3",
-            "-s3.config=s3.json",
-        ]);
+        command
+            .args([
+                "server",
+                "-dir=.",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-volume.max=0",
+                "-s3.port.lance=0",
+                "-s3.port.iceberg=0",
+            ])
+            .args(["-master.volumeSizeLimitMB=64", "-s3", "-s3.config=s3.json"]);
         for (name, port) in OPTIONS.iter().zip(&ports) {
             command.arg(format!("-{name}={port}"));
         }
         let log = std::fs::File::options().create_new(true).write(true).open(directory.join("log"));
         let log = log.expect("a log file");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir(&directory);
-        let process = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let mut process = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
 
         let at = |option: &str| {
             let index = OPTIONS.iter().position(|name| *name == option).expect("an option");
@@ -67,8 +73,8 @@ impl SeaweedFs {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             // A bucket is a directory of the filer; an unsigned request to it is refused as soon as all is ready.
-            until_answered(filer, &format!("POST /buckets/{BUCKET}/"), "HTTP/1.1 201").await;
-            until_answered(s3, &format!("GET /{BUCKET}/absent"), "HTTP/1.1 403").await;
+            until_answered(&mut process, filer, &format!("POST /buckets/{BUCKET}/"), "HTTP/1.1 201").await;
+            until_answered(&mut process, s3, &format!("GET /{BUCKET}/absent"), "HTTP/1.1 403").await;
         });
         let authority = Authority::new();
         let ca_file = scratch.file("seaweedfs.pem", authority.certificate_pem());
@@ -126,14 +132,16 @@ fn free_ports() -> Vec<u16> {
     listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
 }
 
-/// Asks again and again until the answer begins as it should.
-async fn until_answered(address: SocketAddr, request: &str, expected: &str) {
+/// Asks again and again until the answer begins as it should, while the process lives.
+async fn until_answered(process: &mut Child, address: SocketAddr, request: &str, expected: &str) {
     let deadline = Instant::now() + START_TIMEOUT;
     loop {
         let said = ask(address, request).await.unwrap_or_default();
         if said.starts_with(expected) {
             return;
         }
+        let ended = process.try_wait().expect("a process");
+        assert!(ended.is_none(), "SeaweedFS ended ({ended:?}); HIGHWATER_KEEP=1 leaves its log");
         assert!(Instant::now() < deadline, "SeaweedFS at {address} said {said:?} to {request}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
