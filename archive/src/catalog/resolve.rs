@@ -236,15 +236,12 @@ async fn scan(
             Err(hole) => return Ok(Scanned::Refused(RefusalReason::BrokenWal { what: hole.to_string() })),
         }
     }
-    let missing_or = |otherwise| match reach.gap {
+    let gap = reach.missing_behind(ancestry, &ground.points, size);
+    let missing_or = |otherwise| match gap {
         Some(gap) => RefusalReason::MissingWal { gap },
         None => otherwise,
     };
-    Ok(match (scan.finish(), target) {
-        // The very newest was asked for, and there is WAL behind a hole: where this leads is not the newest.
-        (ScanEnd::Stop(_), RecoveryTarget::Latest) if reach.gap.is_some() => {
-            Scanned::Refused(missing_or(RefusalReason::PastEnd))
-        }
+    Ok(match (scan.finish(gap.is_some()), target) {
         (ScanEnd::Stop(stop), _) => Scanned::Stop(stop),
         (ScanEnd::BeforeBackup, _) => Scanned::BeforeBackup,
         (ScanEnd::NotFound, RecoveryTarget::RestorePoint { name }) => {

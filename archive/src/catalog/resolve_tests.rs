@@ -323,10 +323,33 @@ async fn a_hole_is_named_and_nothing_is_reached_through_it() {
     let RefusalReason::MissingWal { gap } = inside.why else { panic!("{inside}") };
     assert_eq!((gap.first, gap.last, gap.segments), (name(2, 7), name(2, 7), 1));
     let window = inside.window.unwrap();
-    assert_eq!((window.from, window.to), (tenths(31), tenths(65)));
+    let just_before = |time: PgTime| PgTime::from_postgres_micros(time.postgres_micros() - 1);
+    assert_eq!((window.from, window.to), (tenths(31), just_before(tenths(65))));
+    // Whoever asks for the moment of the last that is known may mean what the hole holds: commits up to then, in WAL order.
+    let last = refusal(&ground, &wal, time(65), None, None).await;
+    assert!(last.to_string().contains(&name(2, 7).to_string()) && last.window.is_some(), "{last}");
+    assert!(matches!(last.why, RefusalReason::MissingWal { .. }), "{last}");
+    let over = plan(&ground, &wal, RecoveryTarget::Time { time: window.to, before: false }, None, None).await;
+    assert_eq!(over.stop.boundary, lsn(6, 3).saturating_add(64));
     // From b the latest is not the newest there is.
     let latest = refusal(&ground, &wal, RecoveryTarget::Latest, None, Some("b")).await;
     assert!(matches!(latest.why, RefusalReason::MissingWal { .. }), "{latest}");
+
+    // A clock that was set back before the hole: nothing shows what was committed in it by the later moments.
+    let mut set_back = Wal { indexes: wal.indexes.clone(), ..Wal::default() };
+    let earlier = |time: PgTime| PgTime::from_postgres_micros(time.postgres_micros() - 2_500_000);
+    let after = set_back.indexes.get_mut(&name(2, 6)).unwrap();
+    after.transactions.iter_mut().for_each(|transaction| transaction.time = earlier(transaction.time));
+    after.restore_points.iter_mut().for_each(|point| point.time = earlier(point.time));
+    let why = refusal(&ground, &set_back, time(54), None, None).await.why;
+    assert!(matches!(why, RefusalReason::MissingWal { .. }), "{why}");
+
+    // A backup behind the end shows what is missing too, though nothing of its WAL is there.
+    let mut lost = Wal { indexes: wal.indexes.clone(), ..Wal::default() };
+    lost.indexes.retain(|name, _| name.timeline == tli(1) || name.number(size()) < 7);
+    let ground = lost.ground(&points, &histories);
+    let why = refusal(&ground, &lost, time(65), None, None).await.why;
+    assert!(matches!(why, RefusalReason::MissingWal { gap } if gap.last == name(2, 9)), "{why}");
 
     // The hole cuts the backup's own WAL.
     let cut = wal.ground(&[backup("d", 2, 7, 8)], &histories);

@@ -7,7 +7,7 @@
 use futures::StreamExt;
 use highwater_pitr::index::SegmentIndex;
 use highwater_pitr::lsn::Lsn;
-use highwater_pitr::plan::{BackupPoint, Gap, Reach, TimelineWay, Window};
+use highwater_pitr::plan::{BackupPoint, Gap, Over, Reach, TimelineWay, Window, just_before};
 use highwater_pitr::time::PgTime;
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ pub struct ReachableWindow {
     pub window: Window,
     /// How many backups it can begin with.
     pub backups: usize,
-    /// What is missing at its end, when there is newer WAL behind.
+    /// What is missing at its end, when there was newer WAL behind.
     pub gap: Option<Gap>,
     /// The last segment that could not be indexed while its end was looked for, and why.
     pub unreadable: Option<String>,
@@ -73,8 +73,9 @@ pub(super) async fn windows_along(
 
     let mut all = Vec::new();
     for (reach, mut waiting) in rows {
+        let gap = reach.missing_behind(&way.ancestry, &ground.points, size);
         while let Some(first) = waiting.first().copied() {
-            let end = end_of(ground, source, way, &reach, first).await?;
+            let end = end_of(ground, source, way, &reach, gap.is_some(), first).await?;
             let (mut backups, mut behind) = (waiting, Vec::new());
             if let Some(cut) = end.cut {
                 behind.extend(backups.iter().copied().filter(|point| point.first_segment(size) > cut));
@@ -82,13 +83,19 @@ pub(super) async fn windows_along(
             }
             waiting = behind;
             let Some(first) = backups.first() else { continue };
+            let whole_end = end.lsn.unwrap_or(first.stop).max(first.stop);
+            let witnesses = points.iter().filter(|point| point.stop <= whole_end && point.stop >= first.stop);
+            let witnesses = witnesses.map(|point| (point.stop, point.stop_time));
             let (to_lsn, to) = match end.cut {
+                None if gap.is_some() => {
+                    // More was committed behind it: only what is over, or what a known record ends, can be planned.
+                    let over = end.over.at(whole_end, witnesses);
+                    let before = end.last_transaction.map(just_before).max(over).max(Some(first.stop_time));
+                    (whole_end, before.unwrap_or(first.stop_time))
+                }
                 None => {
-                    let to_lsn = end.lsn.unwrap_or(first.stop).max(first.stop);
-                    let witnessed =
-                        points.iter().filter(|point| point.stop <= to_lsn && point.stop >= first.stop);
-                    let moments = witnessed.map(|point| point.stop_time).chain(end.evidence);
-                    (to_lsn, moments.max().unwrap_or(first.stop_time))
+                    let moments = witnesses.map(|(_, time)| time).chain(end.evidence);
+                    (whole_end, moments.max().unwrap_or(first.stop_time))
                 }
                 // What follows is there and cannot be read: only what a known record ends can be planned.
                 Some(_) => {
@@ -107,7 +114,7 @@ pub(super) async fn windows_along(
                     to,
                 },
                 backups: backups.len(),
-                gap: reach.gap.filter(|_| end.cut.is_none()),
+                gap: gap.filter(|_| end.cut.is_none()),
                 unreadable: end.unreadable,
             });
         }
@@ -119,9 +126,10 @@ pub(super) async fn windows_along(
 struct End {
     lsn: Option<Lsn>,
     evidence: Option<PgTime>,
+    over: Over,
     /// Start of the last record that is known to be whole.
     last_record: Option<Lsn>,
-    /// The newest end of a transaction in the last segment that has one.
+    /// The newest end of a transaction, of those in the last segment that has one behind the first backup.
     last_transaction: Option<PgTime>,
     /// The number of the first segment that could not be known, and why.
     cut: Option<u64>,
@@ -134,6 +142,7 @@ async fn end_of(
     source: &dyn IndexSource,
     way: &TimelineWay,
     reach: &Reach,
+    newer_missing: bool,
     first: &BackupPoint,
 ) -> Result<End, CatalogError> {
     let size = ground.size;
@@ -160,11 +169,19 @@ async fn end_of(
                 if end.lsn.is_none() && index.end > name.start(size) {
                     end.lsn = Some(index.end);
                 }
-                let newest = index.transactions.iter().map(|transaction| transaction.time).max();
+                // One that ends before the first backup does ends no recovery.
+                let behind = index.transactions.iter().filter(|transaction| transaction.lsn >= first.stop);
+                let newest = behind.map(|transaction| transaction.time).max();
                 end.last_transaction = end.last_transaction.or(newest);
                 end.last_record = end.last_record.or(index.last_record);
-                end.evidence = newest_moment(&index).or(end.evidence);
-                let transaction_known = end.cut.is_none() || end.last_transaction.is_some();
+                end.evidence = newest_moment(&index).max(end.evidence);
+                let ends = index.transactions.iter().map(|transaction| transaction.lsn);
+                let others = index.restore_points.iter().map(|point| (point.lsn, point.time));
+                let checkpoints =
+                    index.checkpoints.iter().map(|checkpoint| (checkpoint.lsn, checkpoint.time));
+                end.over.note(ends, others.chain(checkpoints));
+                let transaction_wanted = end.cut.is_some() || newer_missing;
+                let transaction_known = !transaction_wanted || end.over.knows_an_end();
                 if end.lsn.is_some() && end.evidence.is_some() && transaction_known {
                     break;
                 }
@@ -181,9 +198,4 @@ fn newest_moment(index: &SegmentIndex) -> Option<PgTime> {
     let points = index.restore_points.iter().map(|point| point.time);
     let checkpoints = index.checkpoints.iter().map(|checkpoint| checkpoint.time);
     transactions.chain(points).chain(checkpoints).max()
-}
-
-/// The last moment that `time` is later than.
-fn just_before(time: PgTime) -> PgTime {
-    PgTime::from_postgres_micros(time.postgres_micros().saturating_sub(1))
 }

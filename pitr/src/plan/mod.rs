@@ -9,6 +9,7 @@
 //! Everything here is pure. Who reads the indexes, and in how many requests at once, is the archive's affair.
 
 mod choose;
+mod over;
 mod reach;
 mod refusal;
 mod scan;
@@ -22,6 +23,7 @@ use crate::time::PgTime;
 use crate::timeline::{Ancestry, TimelineId};
 
 pub use choose::{ChosenTimeline, TimelineWay, candidates, choose_timeline};
+pub use over::{Over, just_before};
 pub use reach::{Gap, Held, Reach, SegmentSet};
 pub use refusal::{Refusal, RefusalReason, Window};
 pub use scan::{ScanEnd, Step, TargetScan};

@@ -56,6 +56,8 @@ impl Record {
 struct History {
     records: Vec<Record>,
     backups: Vec<BackupPoint>,
+    /// There was more, which is not among these.
+    newer_missing: bool,
 }
 
 impl History {
@@ -139,7 +141,7 @@ impl History {
                 break;
             }
         }
-        scan.finish()
+        scan.finish(self.newer_missing)
     }
 
     /// The loop that the archive runs around [`candidates`] and [`TargetScan`].
@@ -283,7 +285,7 @@ prop_compose! {
                 stop_time: records[stop].time,
             }
         }).collect();
-        History { records, backups }
+        History { records, backups, newer_missing: false }
     }
 }
 
@@ -377,6 +379,36 @@ proptest! {
         prop_assert_eq!(planned, newest);
     }
 
+    /// I24: where newer WAL is missing, a plan brings every commit that was meant, seen from one who has it all; and what ends
+    /// before the hole is planned as if there were none. Clocks that never go back: no archive shows what they did in a hole.
+    #[test]
+    fn nothing_is_reached_through_a_hole(mut whole in histories(0.0), target in targets(), at in any::<prop::sample::Index>()) {
+        if matches!(target, RecoveryTarget::Lsn { .. }) {
+            return Ok(());
+        }
+        // A backup's moment is read before its last record is written.
+        for backup in &mut whole.backups {
+            backup.stop_time = just_before(backup.stop_time);
+        }
+        let Some(at) = at.index(whole.records.len()).checked_sub(1) else { return Ok(()) };
+        let hole = whole.records[at + 1].lsn.as_u64() / SIZE;
+        let records: Vec<Record> =
+            whole.records.iter().filter(|record| record.lsn.as_u64() / SIZE < hole).cloned().collect();
+        let Some(end) = records.last().map(Record::end) else { return Ok(()) };
+        whole.backups.retain(|backup| backup.stop <= end);
+        let held = History { records, backups: whole.backups.clone(), newer_missing: true };
+        let planned = held.plan(&target);
+        if let Some((backup, stop)) = &planned {
+            let meant = whole.meant(&target, backup).expect("a plan for a target that cannot be known");
+            let reached = held.recover(backup, &stop.stop).expect("a plan that recovery dies of");
+            // What ends no transaction may lie in the hole before the first end that is later.
+            let lost = whole.records.get(reached..meant).expect("more than was meant").iter().find(|record| record.is_commit());
+            prop_assert!(lost.is_none(), "{lost:?} is lost by {stop:?} from {backup:?}");
+        }
+        let all = whole.plan(&target).filter(|(_, stop)| stop.last_segment < hole);
+        prop_assert!(all.is_none() || planned == all, "{planned:?} instead of {all:?}");
+    }
+
     /// A time is judged only by backups up to the first that ended after it, in WAL order, however the clock jumped.
     #[test]
     fn a_jump_of_the_clock_bounds_the_backups(history in histories(0.5), time in 990i64..1100) {
@@ -407,10 +439,54 @@ fn a_backup_behind_the_end_of_the_wal_is_no_evidence() {
     };
     let records = vec![commit(3, 1, 1000), commit(4, 2, 1010), commit(5, 3, 1020)];
     let backups = vec![backup("first", &records[0]), backup("second", &records[2])];
-    let whole = History { records: records.clone(), backups: backups.clone() };
-    let cut = History { records: records[..2].to_vec(), backups };
+    let whole = History { records: records.clone(), backups: backups.clone(), newer_missing: false };
+    let cut = History { records: records[..2].to_vec(), backups, newer_missing: false };
     let at = |micros: i64| RecoveryTarget::Time { time: PgTime::from_postgres_micros(micros), before: false };
     assert!(matches!(whole.scan(&at(1015), &whole.backups[0]), ScanEnd::Stop(_)));
     assert!(matches!(cut.scan(&at(1010), &cut.backups[0]), ScanEnd::Stop(_)));
     assert_eq!(cut.scan(&at(1015), &cut.backups[0]), ScanEnd::PastEnd);
+}
+
+/// I24: between the last commit in front of a hole and the newest moment known there, commits may lie in the hole, unless
+/// something behind that commit shows that the moment was over.
+#[test]
+fn a_time_that_a_hole_may_hold_commits_of_is_refused() {
+    let record = |segment: u64, micros: i64, what: What| Record {
+        lsn: Lsn::new(segment * SIZE + 40),
+        time: PgTime::from_postgres_micros(micros),
+        what,
+    };
+    let commit = |segment, xid, micros| record(segment, micros, What::End(TransactionKind::Commit, xid));
+    let first = commit(3, 1, 1000);
+    let backup = BackupPoint {
+        id: "first".to_owned(),
+        timeline: TimelineId::FIRST,
+        start: first.lsn,
+        stop: first.end(),
+        stop_time: first.time,
+    };
+    let reached = |records: &[Record], micros: i64, before: bool, newer_missing: bool| {
+        let backups = vec![backup.clone()];
+        let held = History { records: records.to_vec(), backups, newer_missing };
+        let target = RecoveryTarget::Time { time: PgTime::from_postgres_micros(micros), before };
+        matches!(held.scan(&target, &held.backups[0]), ScanEnd::Stop(_))
+    };
+    // The commit itself is the newest moment: another one may bear it too.
+    let records = [first.clone(), commit(4, 2, 1010)];
+    assert!(reached(&records, 1010, false, false) && !reached(&records, 1010, false, true));
+    assert!(reached(&records, 1010, true, true) && reached(&records, 1009, false, true));
+    // A checkpoint behind it.
+    let records = [first.clone(), commit(4, 2, 1010), record(5, 1020, What::Checkpoint)];
+    assert!(reached(&records, 1020, false, false) && !reached(&records, 1020, false, true));
+    assert!(reached(&records, 1020, true, true) && reached(&records, 1019, false, true));
+    // One in front of it, by a clock that was set back then.
+    let records = [first.clone(), record(4, 1020, What::Checkpoint), commit(5, 2, 1010)];
+    assert!(reached(&records, 1015, false, false) && !reached(&records, 1015, false, true));
+    assert!(reached(&records, 1009, false, true));
+    // The end of a backup says it of its own moment.
+    let made = Record { lsn: first.end(), ..record(3, 1000, What::Other) };
+    let ended = BackupPoint { stop: made.end(), ..backup.clone() };
+    let held = History { records: vec![first, made], backups: vec![ended.clone()], newer_missing: true };
+    let at = RecoveryTarget::Time { time: ended.stop_time, before: false };
+    assert!(matches!(held.scan(&at, &ended), ScanEnd::Stop(_)));
 }

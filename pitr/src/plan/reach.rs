@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::BackupPoint;
 use crate::segment::{SegmentName, WalSegmentSize};
 use crate::timeline::{Ancestry, TimelineId};
 
@@ -122,6 +123,19 @@ impl Reach {
         let next = stretches.first_present(end);
         let gap = next.and_then(|next| Gap::between(ancestry, size, end, next.saturating_sub(1)));
         Self { segments: first..end, gap }
+    }
+
+    /// What is missing behind these segments: that there was more is shown by newer WAL, or by a backup among `points` that
+    /// ends behind them.
+    pub fn missing_behind(
+        &self,
+        ancestry: &Ancestry,
+        points: &[BackupPoint],
+        size: WalSegmentSize,
+    ) -> Option<Gap> {
+        let on_way = points.iter().filter(|point| point.is_on(ancestry));
+        let newest = || on_way.map(|point| point.last_segment(size)).max();
+        self.gap.or_else(|| Gap::between(ancestry, size, self.segments.end, newest()?))
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! - a time: the first commit or abort later than it. None up to the end of the WAL: then the time must not lie past the
 //!   newest evidence of time (a commit, abort, checkpoint, restore point or backup's end), and recovery stops at the last
-//!   complete record, for PostgreSQL itself would call it FATAL;
+//!   complete record, for PostgreSQL itself would call it FATAL. Where newer WAL is known of and cannot be read, commits up
+//!   to that time may lie in it: then something behind the last commit or abort must show that the time was over;
 //! - a transaction: its commit or abort; a restore point: the first of its name;
 //! - an LSN: the first record that starts at or after it; exactly at the end of the WAL, the last complete record;
 //! - the latest: the last complete record, so that a hole is FATAL and never a silent promotion;
@@ -13,6 +14,7 @@
 //!
 //! On the way the tablespaces are noted that replay will make: whoever restores must know of those directories first.
 
+use super::over::{Over, just_before};
 use super::{BackupPoint, ReplayedTablespace, Stop, StopPoint};
 use crate::index::{Chain, Hole, SegmentIndex, TablespaceRecord, TransactionEnd, TransactionKind};
 use crate::lsn::Lsn;
@@ -38,7 +40,8 @@ pub enum ScanEnd {
     BeforeBackup,
     /// No such transaction or restore point in the WAL that was pushed.
     NotFound,
-    /// The target lies past everything the WAL that was pushed is evidence for.
+    /// The target lies past everything the WAL that was pushed is evidence for, or what it names may lie in the newer WAL
+    /// that [`TargetScan::finish`] was told of.
     PastEnd,
     /// The WAL that was pushed does not even reach the backup's end.
     Incomplete,
@@ -54,6 +57,7 @@ pub struct TargetScan {
     /// The ends of backups on this way, as evidence of time once the WAL reaches them.
     witnesses: Vec<(Lsn, PgTime)>,
     evidence: Option<PgTime>,
+    over: Over,
     newest_commit: Option<TransactionEnd>,
     tablespaces: Vec<TablespaceRecord>,
     found: Option<Found>,
@@ -83,6 +87,7 @@ impl TargetScan {
             chain: Chain::new(),
             witnesses: witnesses.into_iter().map(|witness| (witness.stop, witness.stop_time)).collect(),
             evidence: None,
+            over: Over::default(),
             newest_commit: None,
             tablespaces: Vec::new(),
             found: None,
@@ -105,8 +110,12 @@ impl TargetScan {
         let checkpoints = seam.checkpoint.iter().chain(&index.checkpoints);
         let times = transactions.clone().map(|transaction| transaction.time);
         let times = times.chain(restore_points.clone().map(|point| point.time));
-        let times = times.chain(checkpoints.map(|checkpoint| checkpoint.time));
+        let times = times.chain(checkpoints.clone().map(|checkpoint| checkpoint.time));
         self.evidence = self.evidence.into_iter().chain(times).max();
+        let ends = transactions.clone().map(|transaction| transaction.lsn);
+        let others = restore_points.clone().map(|point| (point.lsn, point.time));
+        let others = others.chain(checkpoints.map(|checkpoint| (checkpoint.lsn, checkpoint.time)));
+        self.over.note(ends, others);
 
         // What PostgreSQL replays begins at the backup's redo pointer, inside of the first segment.
         let start = self.backup.start;
@@ -185,17 +194,27 @@ impl TargetScan {
         self.evidence.into_iter().chain(witnessed).max()
     }
 
-    /// What was found. To be called when [`TargetScan::push`] said `Done`, or there is no more WAL.
-    pub fn finish(self) -> ScanEnd {
+    /// The last moment that was over where the WAL that was pushed ends.
+    fn over(&self) -> Option<PgTime> {
+        self.over.at(self.chain.end()?, self.witnesses.iter().copied())
+    }
+
+    /// What was found. To be called when [`TargetScan::push`] said `Done`, or there is no more WAL. `newer_missing`: there was
+    /// newer WAL behind what was pushed, and it is not to be had.
+    pub fn finish(self, newer_missing: bool) -> ScanEnd {
         if self.chain.end().is_none_or(|end| end < self.backup.stop) && self.found.is_none() {
             return ScanEnd::Incomplete;
         }
-        let evidence = self.evidence();
+        let (evidence, over) = (self.evidence(), self.over());
         let last = self.chain.last_record().zip(self.chain.end());
         let found = match (self.found, &self.target) {
             (Some(found), _) => found,
-            (None, RecoveryTarget::Time { time, .. }) => {
+            (None, RecoveryTarget::Time { time, before }) => {
                 if evidence.is_none_or(|evidence| evidence < *time) {
+                    return ScanEnd::PastEnd;
+                }
+                let newest_meant = if *before { just_before(*time) } else { *time };
+                if newer_missing && over.is_none_or(|over| over < newest_meant) {
                     return ScanEnd::PastEnd;
                 }
                 match last {
@@ -203,6 +222,8 @@ impl TargetScan {
                     None => return ScanEnd::Incomplete,
                 }
             }
+            // Where this leads is not the newest.
+            (None, RecoveryTarget::Latest) if newer_missing => return ScanEnd::PastEnd,
             (None, RecoveryTarget::Latest) => match last {
                 Some(last) => Found::at_last_record(last),
                 None => return ScanEnd::Incomplete,
