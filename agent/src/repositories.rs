@@ -7,7 +7,9 @@ use highwater_archive::names::ClusterName;
 use highwater_archive::repository::{Cluster, Repository, RepositoryError};
 use highwater_archive::store::{self, StoreError};
 
-use crate::config::{Config, ConfigError, KeySource, RepositoryConfig, secret_from_command};
+use crate::config::{
+    Config, ConfigError, KeySource, RepositoryConfig, SECRET_WITHIN, in_time, secret_from_command,
+};
 use crate::host_state::{HostState, PinnedRepository};
 use crate::report;
 
@@ -30,7 +32,7 @@ impl OpenRepository {
         let open = async {
             let store = store::open(&config.store)?;
             let locked = Repository::open(store).await?.cluster(cluster).await?;
-            let unlock = unlock(config)?;
+            let unlock = unlock(config).await?;
             anyhow::Ok(locked.unlock(&unlock).await?)
         };
         let cluster = open.await.with_context(|| format!("repository {}", config.name))?;
@@ -168,12 +170,17 @@ fn is_gone(error: &anyhow::Error) -> bool {
     })
 }
 
-/// What opens the keyring in a repository.
+/// What opens the keyring in a repository. It is had on a thread of its own: other repositories are asked meanwhile.
 ///
 /// # Errors
 ///
-/// A key file that is absent, open to others or empty; a command that fails.
-pub fn unlock(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
+/// A key file that is absent, open to others or empty; a command that fails; either when its time is over.
+pub async fn unlock(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
+    let config = config.clone();
+    tokio::task::spawn_blocking(move || unlock_now(&config)).await.context("cannot read the key")?
+}
+
+fn unlock_now(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
     let from_text = |text: &str| {
         Unlock::from_text(text).ok_or_else(|| {
             report::usage_error(
@@ -183,11 +190,21 @@ pub fn unlock(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
         })
     };
     match &config.key {
-        KeySource::File(path) if path.try_exists().is_ok_and(|there| !there) => Err(report::refused(
-            format!("the key file of repository {} is missing: {}", config.name, path.display()),
-            "take it from the vault and put it there, readable by its user alone; no other key opens what is in the repository",
-        )),
-        KeySource::File(path) => Ok(Unlock::from_file(path)?),
+        KeySource::File(path) => {
+            let (what, file) = (format!("reading the key file {}", path.display()), path.clone());
+            let read = in_time(&what, SECRET_WITHIN, move || {
+                file.try_exists().unwrap_or(true).then(|| Unlock::from_file(&file))
+            });
+            let read =
+                read.map_err(|late| report::failed(late, "see whether the mount that it lies on is there"))?;
+            match read {
+                Some(unlock) => Ok(unlock?),
+                None => Err(report::refused(
+                    format!("the key file of repository {} is missing: {}", config.name, path.display()),
+                    "take it from the vault and put it there, readable by its user alone; no other key opens what is in the repository",
+                )),
+            }
+        }
         KeySource::Environment(text) => from_text(text),
         KeySource::Command(command) => {
             let key = format!("repository.{}.key_command", config.name);

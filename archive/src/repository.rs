@@ -7,6 +7,7 @@
 //! The order of creation is `highwater.json`, `cluster.json`, keyring, lineage; a crash in between leaves a beginning
 //! that the next `init` completes.
 
+mod attend;
 mod cluster;
 pub mod lineage;
 pub(crate) mod objects;
@@ -25,6 +26,7 @@ pub use crate::racing::NameMode;
 use crate::racing::{self, Published, RaceError};
 use crate::store::{Store, StoreError};
 
+pub use attend::{Patience, Silent};
 pub use cluster::{Cluster, LockedCluster};
 use lineage::LineageError;
 

@@ -39,7 +39,7 @@ pub struct Args {
     /// Without a plan: read this lineage, where the cluster has several and this data directory writes none of them
     #[arg(long, value_name = "ID", conflicts_with = "plan")]
     pub lineage: Option<LineageId>,
-    /// How long to try while no repository can answer, in seconds
+    /// How long to try, in seconds: while no repository can answer, and while one that is slow sends
     #[arg(long, value_name = "SECONDS", default_value_t = DEADLINE_SECONDS)]
     pub deadline: u64,
 }

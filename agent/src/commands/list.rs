@@ -8,7 +8,7 @@ mod table;
 use std::time::Duration;
 
 use highwater_archive::catalog::{Catalog, windows};
-use highwater_archive::repository::{Repository, RepositoryError};
+use highwater_archive::repository::{Patience, Repository, RepositoryError, Silent};
 use highwater_archive::store;
 use serde_json::json;
 
@@ -42,8 +42,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let state = own_state(config);
     let asked = chosen.iter().map(|repository| async {
         let open = tokio::time::timeout(OPEN_WITHIN, open(repository, config)).await;
-        let open = open.unwrap_or_else(|_| Err(no_answer()))?;
-        let lineages = read(&open, state.as_ref()).await?;
+        let open = open.unwrap_or_else(|_| Err(silent(Silent { waited: OPEN_WITHIN })))?;
+        // What it holds may take minutes to be read; it need not be waited for once it is silent.
+        let work = read(&open, state.as_ref());
+        let lineages = open.cluster.repository().attend(Patience::USUAL, work).await;
+        let lineages = lineages.unwrap_or_else(|no_more| Err(silent(no_more)))?;
         anyhow::Ok((open, lineages))
     });
     let answers = futures::future::join_all(asked).await;
@@ -76,11 +79,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     Ok(if failed.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn no_answer() -> anyhow::Error {
-    report::failed(
-        format!("no answer within {} s", OPEN_WITHIN.as_secs()),
-        "see whether the storage hangs: a mount that is gone, a service that is overloaded",
-    )
+fn silent(silent: Silent) -> anyhow::Error {
+    report::failed(silent.to_string(), silent.hint())
 }
 
 /// Which lineage this host writes; on a blank host, none.

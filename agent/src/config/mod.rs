@@ -17,7 +17,7 @@ mod units;
 pub use error::ConfigError;
 pub use reference::{described, reference};
 pub use resolve::{Config, KeySource, RepositoryConfig, shell_quoted};
-pub use secret::run as secret_from_command;
+pub use secret::{WITHIN as SECRET_WITHIN, in_time, run as secret_from_command};
 
 use std::path::PathBuf;
 

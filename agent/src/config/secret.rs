@@ -1,14 +1,22 @@
 //! Secrets: from a file that only its owner may read, from the environment, or printed by a command.
+//!
+//! A command may ask a service that does not answer, and a file may lie on a mount that is gone: each has its time, and then is an
+//! error that says which it was. PostgreSQL waits for us meanwhile, or a person does.
 
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::ConfigError;
 
 /// The longest secret that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
+
+/// How long a secret may take to be had: less than a repository may take to be opened, so that this is what is said.
+pub const WITHIN: Duration = Duration::from_secs(45);
 
 /// The secret `key` from whichever of its three sources is set; the environment comes first, then the file.
 ///
@@ -23,7 +31,10 @@ pub fn fetch(
 ) -> Result<Option<String>, ConfigError> {
     let fetched = match (environment, file, command) {
         (Some(text), _, _) => Ok(text),
-        (None, Some(path), _) => read_file(&path),
+        (None, Some(path), _) => {
+            let shown = path.display().to_string();
+            in_time(&shown, WITHIN, move || read_file(&path)).and_then(|read| read)
+        }
         (None, None, Some(command)) => run(&command),
         (None, None, None) => return Ok(None),
     };
@@ -46,18 +57,70 @@ pub fn read_file(path: &Path) -> Result<String, String> {
 
 /// What a shell command prints, without the newline at its end.
 pub fn run(command: &str) -> Result<String, String> {
-    let output = Command::new("/bin/sh")
+    run_within(command, WITHIN)
+}
+
+/// The same in another time. A command that is not done then is killed; what it left behind, and what holds on to its output, is
+/// not waited for either.
+fn run_within(command: &str, limit: Duration) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("cannot run {command:?}: {error}");
+    let until = Instant::now() + limit;
+    let mut shell = Command::new("/bin/sh")
         .args(["-c", command])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{command:?} failed: {}", output.status));
+        .spawn()
+        .map_err(failed)?;
+    let stdout = shell.stdout.take();
+    let printed = in_time(&format!("{command:?}"), limit, move || {
+        let mut output = Vec::new();
+        stdout.map_or(Ok(0), |stdout| stdout.take(MAX_BYTES).read_to_end(&mut output)).map(|_| output)
+    });
+    let status = loop {
+        match shell.try_wait().map_err(failed)? {
+            Some(status) => break Some(status),
+            None if printed.is_err() || Instant::now() >= until => break None,
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    let status = match status {
+        Some(status) => status,
+        None => {
+            shell.kill().map_err(failed)?;
+            return Err(too_late(&format!("{command:?}"), limit));
+        }
+    };
+    let output = printed?.map_err(failed)?;
+    if !status.success() {
+        return Err(format!("{command:?} failed: {status}"));
     }
-    String::from_utf8(output.stdout)
+    String::from_utf8(output)
         .map(trimmed)
         .map_err(|_| format!("{command:?} printed something that is not text"))
+}
+
+/// Does `work` on a thread of its own and waits no longer than `limit` for it; what still works then is left behind, as a call of the
+/// operating system that does not come back must be.
+///
+/// # Errors
+///
+/// The time is over.
+pub fn in_time<T: Send + 'static>(
+    what: &str,
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (answer, answered) = mpsc::sync_channel(1);
+    std::thread::Builder::new()
+        .name("secret".to_owned())
+        .spawn(move || drop(answer.send(work())))
+        .map_err(|error| format!("{what}: cannot start a thread: {error}"))?;
+    answered.recv_timeout(limit).map_err(|_| too_late(what, limit))
+}
+
+fn too_late(what: &str, limit: Duration) -> String {
+    format!("{what} was not done within {} s", limit.as_secs())
 }
 
 fn trimmed(mut text: String) -> String {
@@ -90,5 +153,21 @@ mod tests {
         let order = fetch("k", Some("e".into()), Some("/absent".into()), None).unwrap();
         assert_eq!(order.as_deref(), Some("e"));
         assert!(fetch("k", None, Some("/absent".into()), None).is_err());
+    }
+
+    /// Whatever a command waits for, and whatever it leaves behind, PostgreSQL gets its answer.
+    #[test]
+    fn a_command_that_hangs_is_killed_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = directory.path().join("alive");
+        let command = format!("sleep 2; : > '{}'", mark.display());
+        for command in [command.as_str(), "sleep 2 & printf secret"] {
+            let begun = std::time::Instant::now();
+            let error = run_within(command, Duration::from_millis(300)).unwrap_err();
+            assert!(error.contains("sleep 2") && error.contains("was not done within"), "{error}");
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(2500));
+        assert!(!mark.exists());
     }
 }

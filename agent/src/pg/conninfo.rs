@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use highwater_restore::ownership::Account;
 use highwater_restore::server::Postmaster;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+use url::form_urlencoded;
 
 use super::{PgError, passfile};
 
@@ -36,6 +37,9 @@ fn resolve_with(
     let Prepared { text, passfile, sslmode } = prepare(conninfo.unwrap_or_default())?;
     let mut config: tokio_postgres::Config =
         text.parse().map_err(|error: tokio_postgres::Error| not_understood(&super::error::told(&error).0))?;
+    // Whatever way it found into the text, what tokio-postgres read there was asked for.
+    let sslmode =
+        sslmode.or_else(|| (config.get_ssl_mode() == SslMode::Require).then(|| "require".to_owned()));
     config.ssl_mode(SslMode::Disable);
     fill_in(&mut config, data_dir, environment)?;
     check_security(&config, sslmode, environment)?;
@@ -76,6 +80,9 @@ fn check_security(
     if local {
         return Ok(());
     }
+    if config.get_ssl_negotiation() == SslNegotiation::Direct {
+        return Err(refused("sslnegotiation=direct (cluster.connection)", "TLS"));
+    }
     let (mode, whence) = match (sslmode, environment("PGSSLMODE")) {
         (Some(mode), _) => (mode, "cluster.connection".to_owned()),
         (None, Some(mode)) => (mode, "PGSSLMODE in the environment".to_owned()),
@@ -114,11 +121,16 @@ struct Prepared {
 fn prepare(text: &str) -> Result<Prepared, PgError> {
     let mut prepared = Prepared::default();
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        let (place, query) = text.split_once('?').unwrap_or((text, ""));
+        // A password may hold a question mark: the parameters begin behind the host, as tokio-postgres reads it.
+        let host = text.find('@').unwrap_or(0);
+        let parameters = text.get(host..).and_then(|rest| rest.find('?')).map_or(text.len(), |at| host + at);
+        let (place, query) = text.split_at(parameters);
+        let query = query.strip_prefix('?').unwrap_or_default();
         let mut kept = Vec::new();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=') {
-                Some(("sslmode", mode)) => prepared.sslmode = Some(mode.to_owned()),
+            // Any letter of it may be written as its number.
+            match form_urlencoded::parse(parameter.as_bytes()).next() {
+                Some((key, mode)) if key == "sslmode" => prepared.sslmode = Some(mode.into_owned()),
                 _ => kept.push(parameter),
             }
         }
@@ -287,6 +299,12 @@ mod tests {
             "hostaddr=127.0.0.1 host=/run sslmode=require",
             "postgresql://u@h/d?sslmode=require",
             "postgres://u@h/d?connect_timeout=3&sslmode=verify-full",
+            "postgresql://u@h/d?%73slmode=require",
+            "postgresql://u@h/d?%73%73lmode=verify%2Dfull",
+            "postgresql://u@h/d?sslmode=r%65quire",
+            "postgresql://u:what?@h/d?sslmode=require",
+            "postgresql://u:what?sslmode=prefer&x@h/d?%73slmode=require",
+            "postgresql://u@h/d?sslnegotiation=direct",
         ] {
             let error = resolved(text, &[]).unwrap_err();
             assert!(error.to_string().contains("TLS"), "{text}: {error}");

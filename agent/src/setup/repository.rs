@@ -49,7 +49,7 @@ pub async fn prepare(
 ) -> anyhow::Result<Ready> {
     if let Some(pinned) = pinned {
         let repository = OpenRepository::open_pinned(config, cluster, pinned).await?;
-        return Ok(Ready { repository, unlock: unlock(config)?, is_new: false, keyring_is_new: false });
+        return Ok(Ready { repository, unlock: unlock(config).await?, is_new: false, keyring_is_new: false });
     }
     let open = async {
         let store = store::open(&config.store)?;
@@ -57,7 +57,7 @@ pub async fn prepare(
         if !has_keyring(there.as_ref(), cluster).await? {
             generate_key(config, clock)?;
         }
-        let unlock = unlock(config)?;
+        let unlock = unlock(config).await?;
         let (repository, is_new) = match there {
             Some(there) => (there, false),
             None => {

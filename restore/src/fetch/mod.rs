@@ -6,9 +6,12 @@
 //! `standby.signal` says that the server itself asks again for ever is a passing error answered like absence, so that an
 //! outage does not end a standby. [`mod@verdict`] holds these rules as one pure function.
 //!
-//! Repositories are asked in their order, each for a bounded time. The next one is asked too as soon as the one before has said
-//! no, failed, or kept us waiting for [`SLOW`]: one that hangs stops no recovery while another has the file. The first that has
-//! it ends the round; absence is only said when every one of them has answered.
+//! Repositories are asked in their order. The next one is asked too as soon as the one before has said no, failed, or kept us waiting
+//! for [`SLOW`]: one that hangs stops no recovery while another has the file. The first that has it ends the round; absence is
+//! only said when every one of them has answered. A file that several are sending is held in memory once for each.
+//!
+//! One that hangs is given up, and opened anew in the next round; one that is slow is not, for it would be as slow again. They are
+//! told apart by a small question that is asked beside a long one ([`Repository::attend`]). Only the deadline ends all.
 //!
 //! What a repository gives was opened, authenticated and held against name, system identifier and size by
 //! [`highwater_archive::wal::get`]. It is written beside the destination, fsynced and renamed: PostgreSQL sees all of it or
@@ -27,7 +30,7 @@ use futures::stream::FuturesUnordered;
 use highwater_archive::clock::Clock;
 use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::{Lineage, LineageError};
-use highwater_archive::repository::Repository;
+use highwater_archive::repository::{Patience, Repository, Silent};
 use highwater_archive::wal::{self, WalGetError};
 use highwater_pitr::index::TablespaceRecord;
 use highwater_pitr::segment::WalFile;
@@ -45,12 +48,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// How long a repository may keep us waiting before the next one is asked too.
 const SLOW: Duration = Duration::from_secs(2);
-
-/// How long a repository may take to answer; a segment may take a second more for each MiB, and none longer than the deadline.
-const QUESTION: Duration = Duration::from_secs(60);
-
-/// The largest `wal_segment_size` there is: without a plan it may be any.
-const LARGEST_SEGMENT_BYTES: u64 = 1 << 30;
 
 /// The least time that a question is given, however near the deadline is.
 const SHORTEST_QUESTION: Duration = Duration::from_secs(1);
@@ -77,21 +74,28 @@ pub struct Source {
     name: String,
     opener: Opener,
     lineage: Option<Arc<Lineage>>,
+    patience: Patience,
 }
 
 impl Source {
     /// The repository `name`, opened by `opener` when it is first asked.
     pub fn new(name: impl Into<String>, opener: Opener) -> Source {
-        Source { name: name.into(), opener, lineage: None }
+        Source { name: name.into(), opener, lineage: None, patience: Patience::USUAL }
     }
 
     async fn lineage(&mut self) -> Result<Arc<Lineage>, SourceError> {
         if let Some(lineage) = &self.lineage {
             return Ok(lineage.clone());
         }
-        let lineage = (self.opener)().await?;
+        let opened = tokio::time::timeout(self.patience.work, (self.opener)()).await;
+        let lineage = opened.unwrap_or_else(|_| Err(self.silent(Silent { waited: self.patience.work })))?;
         self.lineage = Some(lineage.clone());
         Ok(lineage)
+    }
+
+    fn silent(&self, silent: Silent) -> SourceError {
+        let (message, hint) = (silent.to_string(), Some(silent.hint()));
+        SourceError { repository: self.name.clone(), message, hint, permanent: false }
     }
 }
 
@@ -121,11 +125,9 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// How long one question may take when `waited` of the deadline is over.
-    fn question(&self, waited: Duration) -> Duration {
-        let largest = self.plan.map_or(LARGEST_SEGMENT_BYTES, |plan| plan.wal_segment_bytes.bytes());
-        let patience = QUESTION + Duration::from_secs(largest >> 20);
-        self.deadline.saturating_sub(waited).min(patience).max(SHORTEST_QUESTION)
+    /// How long a round may take when `waited` of the deadline is over.
+    fn left(&self, waited: Duration) -> Duration {
+        self.deadline.saturating_sub(waited).max(SHORTEST_QUESTION)
     }
 }
 
@@ -211,7 +213,7 @@ pub async fn fetch(
     let mut wait = FIRST_WAIT;
     let waited = || Duration::try_from(clock.now().duration_since(begun)).unwrap_or_default();
     loop {
-        let answers = match ask_all(sources, request, request.question(waited())).await {
+        let answers = match ask_all(sources, request, request.left(waited())).await {
             Round::Found(Delivery { bytes, made }) => {
                 standby::may_be_replayed(made.iter().flatten(), request.data_dir)
                     .map_err(|why| FetchError::Tablespace { file: request.file.to_string(), why })?;
@@ -270,21 +272,17 @@ async fn ask_all(sources: &mut [Source], request: &Request<'_>, limit: Duration)
     Round::Answers(answers.into_iter().flatten().collect())
 }
 
-/// Asks one repository for at most `limit`.
+/// Asks one repository for at most `limit`, and no longer than it answers at all.
 async fn ask_within(
     source: &mut Source,
     request: &Request<'_>,
     limit: Duration,
 ) -> Result<Option<Delivery>, SourceError> {
-    let answer = tokio::time::timeout(limit, ask(source, request)).await.unwrap_or_else(|_| {
-        Err(SourceError {
-            repository: source.name.clone(),
-            message: format!("no answer within {} s", limit.as_secs()),
-            hint: Some(
-                "see whether the storage hangs: a mount that is gone, a service that is overloaded".into(),
-            ),
-            permanent: false,
-        })
+    let answer = tokio::time::timeout(limit, ask(source, request)).await;
+    let answer = answer.unwrap_or_else(|_| {
+        let slow = "if it is merely slow, raise --deadline of archive-get in restore_command";
+        let error = source.silent(Silent { waited: limit });
+        Err(SourceError { hint: error.hint.map(|hangs| format!("{hangs}; {slow}")), ..error })
     });
     if answer.is_err() {
         // What was opened may be the cause: the next round opens it anew.
@@ -293,20 +291,30 @@ async fn ask_within(
     answer
 }
 
-/// Asks one repository. What it opened earlier may have been unmounted or removed since, and then everything in it looks absent:
-/// so absence is only believed of a repository that is still there.
+/// Asks one repository, as long as it answers at all.
 async fn ask(source: &mut Source, request: &Request<'_>) -> Result<Option<Delivery>, SourceError> {
     let lineage = source.lineage().await?;
+    let answer = lineage.repository().attend(source.patience, ask_lineage(&source.name, &lineage, request));
+    answer.await.unwrap_or_else(|silent| Err(source.silent(silent)))
+}
+
+/// Asks one repository. What it opened earlier may have been unmounted or removed since, and then everything in it looks absent:
+/// so absence is only believed of a repository that is still there.
+async fn ask_lineage(
+    repository: &str,
+    lineage: &Lineage,
+    request: &Request<'_>,
+) -> Result<Option<Delivery>, SourceError> {
     let failed = |message: String, hint: Option<String>, permanent: bool| SourceError {
-        repository: source.name.clone(),
+        repository: repository.to_owned(),
         message,
         hint,
         permanent,
     };
     let goes_on = request.plan.is_some_and(|plan| plan.last_segment.is_none());
     let got = match request.file {
-        WalFile::Segment(name) if goes_on => standby::get(&lineage, name).await,
-        _ => wal::get(&lineage, &request.file)
+        WalFile::Segment(name) if goes_on => standby::get(lineage, name).await,
+        _ => wal::get(lineage, &request.file)
             .await
             .map(|found| found.map(|bytes| Delivery { bytes, made: Some(Vec::new()) })),
     };

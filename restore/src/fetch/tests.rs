@@ -231,9 +231,39 @@ async fn one_that_hangs_proves_nothing_and_ends() {
     assert!(matches!(fetch(&request, &mut sources, &clock).await, Ok(Outcome::Absent(_))));
 }
 
-/// A segment of 16 MiB has its minute and a bit, one of 1 GiB longer, and no question outlives the deadline by much.
+/// A slow repository gets all the time there is: what it has sent is not thrown away while it answers. One that does not is given up.
+#[tokio::test]
+async fn a_slow_one_is_waited_for_and_one_that_hangs_is_opened_anew() {
+    const SHORT: Patience = Patience { work: Duration::from_millis(50), answer: Duration::from_millis(150) };
+    let store = MemoryStore::new();
+    let lineage = lineage(&store).await;
+    store.set_gate(Some(Arc::new(|_, path| {
+        let slow = path.ends_with(".history");
+        async move {
+            if slow {
+                tokio::time::sleep(Duration::from_millis(700)).await;
+            }
+        }
+        .boxed()
+    })));
+    let short = |name, lineage| Source { patience: SHORT, ..source(name, lineage) };
+    let found = ask_for("00000002.history", true, &mut [short("a", &lineage)]).await;
+    assert_eq!(found.outcome.unwrap(), Outcome::Delivered);
+    assert_eq!(found.content.as_deref(), Some(HISTORY));
+    hang(&store);
+    let begun = std::time::Instant::now();
+    let hung = ask_for("00000002.history", true, &mut [short("a", &lineage)]).await;
+    assert!(matches!(hung.outcome.unwrap(), Outcome::Absent(why) if why.contains("no answer")));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let opener: Opener = Box::new(|| futures::future::pending().boxed());
+    let never = Source { patience: SHORT, ..Source::new("a", opener) };
+    let never = ask_for("00000002.history", true, &mut [never]).await;
+    assert!(matches!(never.outcome.unwrap(), Outcome::Absent(_)));
+}
+
+/// No question outlives the deadline by much, and a person can give a slow repository more.
 #[test]
-fn a_question_is_bounded() {
+fn a_round_is_bounded_by_the_deadline_alone() {
     let request = |deadline| Request {
         file: "00000003.history".parse().unwrap(),
         destination: Path::new("x"),
@@ -243,8 +273,8 @@ fn a_question_is_bounded() {
         deadline: Duration::from_secs(deadline),
     };
     let seconds = Duration::from_secs;
-    assert_eq!(request(300).question(seconds(0)), seconds(300));
-    assert_eq!(request(300).question(seconds(299)), seconds(1));
-    assert_eq!(request(300).question(seconds(301)), SHORTEST_QUESTION);
-    assert_eq!(request(9000).question(seconds(0)), QUESTION + seconds(1024));
+    assert_eq!(request(300).left(seconds(0)), seconds(300));
+    assert_eq!(request(300).left(seconds(299)), seconds(1));
+    assert_eq!(request(300).left(seconds(301)), SHORTEST_QUESTION);
+    assert_eq!(request(9000).left(seconds(0)), seconds(9000));
 }
