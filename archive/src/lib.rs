@@ -15,6 +15,9 @@ pub mod racing;
 pub mod repository;
 pub mod seal;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod wal;
 
 pub use repository::lineage;

@@ -14,16 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use highwater_archive::keyring::Unlock;
-use highwater_archive::lineage::{Lineage, LineageRecord};
+use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, FileLine, FileListReader, Manifest, OutsideRole};
-use highwater_archive::names::LineageId;
 use highwater_archive::pack::{EXTENT_BYTES, PackReader};
-use highwater_archive::racing::NameMode;
-use highwater_archive::repository::{CreateParams, DEFAULT_EXTENT_BYTES, Repository};
 use highwater_archive::seal::Codec;
 use highwater_archive::store::local::LocalStore;
-use highwater_pitr::segment::WalSegmentSize;
+use highwater_archive::testing;
 use jiff::Timestamp;
 
 use super::error::BackupError;
@@ -35,28 +31,7 @@ use super::work::{Done, FileRef, OpenFile, Place, ReadBytes, Unit};
 use crate::progress::Progress;
 
 async fn lineage(repository: &Path) -> Lineage {
-    let now = Timestamp::UNIX_EPOCH;
-    let store = Arc::new(LocalStore::new(repository));
-    let params = CreateParams { names: NameMode::Plain, extent_bytes: DEFAULT_EXTENT_BYTES, now };
-    let (repository, _) = Repository::create(store, params).await.unwrap();
-    let (unlock, _) = Unlock::generate(now);
-    let recipients = unlock.recipients().unwrap();
-    let name = "main".parse().unwrap();
-    let (cluster, _) = repository.create_cluster(&name, &unlock, &recipients, now).await.unwrap();
-    let record = LineageRecord {
-        lineage: LineageId::from_bytes([5; 16]),
-        cluster_id: cluster.id(),
-        system_identifier: 7,
-        pg_major: 17,
-        wal_segment_bytes: WalSegmentSize::DEFAULT,
-        block_bytes: 8192,
-        parent: None,
-        parent_timeline: None,
-        fork_lsn: None,
-        created_at: now,
-        reason: "init".into(),
-    };
-    cluster.create_lineage(record).await.unwrap()
+    testing::lineage(LocalStore::new(repository)).await
 }
 
 fn backup() -> BackupId {

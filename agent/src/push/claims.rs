@@ -232,55 +232,22 @@ impl Note {
 mod tests {
     use std::sync::Arc;
 
-    use highwater_archive::keyring::{Keyring, Unlock};
     use highwater_archive::lineage::LineageRecord;
-    use highwater_archive::names::{ClusterId, RepositoryId};
-    use highwater_archive::repository::{Cluster, NameMode, Repository, RepositoryInfo};
+    use highwater_archive::names::RepositoryId;
+    use highwater_archive::repository::RepositoryInfo;
     use highwater_archive::store::local::LocalStore;
-    use highwater_pitr::segment::WalSegmentSize;
+    use highwater_archive::testing;
 
     use super::*;
-
-    fn lineage(state: &HostState) -> Lineage {
-        let now = jiff::Timestamp::UNIX_EPOCH;
-        let recipients = Unlock::generate(now).0.recipients().unwrap();
-        let cluster_id = ClusterId::from_bytes([1; 16]);
-        let keys = Keyring::generate(cluster_id, &recipients, now).unwrap();
-        let info = RepositoryInfo {
-            format: "highwater".into(),
-            version: 1,
-            min_reader: 1,
-            min_writer: 1,
-            repository_id: RepositoryId::from_bytes([0x22; 16]),
-            names: NameMode::Plain,
-            extent_bytes: 1 << 20,
-            created_at: now,
-            created_by: "highwater".into(),
-        };
-        let record = LineageRecord {
-            lineage: state.lineage,
-            cluster_id,
-            system_identifier: state.system_identifier,
-            pg_major: 17,
-            wal_segment_bytes: WalSegmentSize::DEFAULT,
-            block_bytes: 8192,
-            parent: None,
-            parent_timeline: None,
-            fork_lsn: None,
-            created_at: now,
-            reason: "init".into(),
-        };
-        let repository =
-            Repository::remembered(Arc::new(LocalStore::new(Path::new("/nowhere"))), info).unwrap();
-        Lineage::remembered(&Cluster::remembered(repository, "main".parse().unwrap(), keys), record).unwrap()
-    }
 
     /// What `tests/fixtures/format-1/host` holds was written once; it is found by its name, and today's code writes the same bytes.
     #[test]
     fn a_note_of_version_1_is_found_and_written_the_same() {
         let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/format-1/host/copy");
         let state = HostState::require(&host).unwrap();
-        let lineage = lineage(&state);
+        let info = RepositoryInfo { repository_id: RepositoryId::from_bytes([0x22; 16]), ..testing::info() };
+        let record = LineageRecord { lineage: state.lineage, ..testing::record(testing::CLUSTER) };
+        let lineage = testing::remembered(Arc::new(LocalStore::new("/nowhere")), info, record);
         let note =
             |writer, data: &Path| Note::of(&lineage, &state, writer, data, TimelineId::new(2).unwrap());
         assert!(note(state.writer, &host).is_there());

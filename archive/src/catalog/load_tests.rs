@@ -8,19 +8,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use highwater_pitr::segment::{SegmentName, WalFile, WalSegmentSize};
 use highwater_pitr::timeline::TimelineId;
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::keyring::Unlock;
 use crate::manifest::BackupId;
-use crate::names::{self, LineageId};
-use crate::racing::NameMode;
-use crate::repository::lineage::{Lineage, LineageRecord};
-use crate::repository::{CreateParams, DEFAULT_EXTENT_BYTES, Repository};
+use crate::names;
+use crate::repository::lineage::Lineage;
 use crate::seal::{Codec, ObjectKind};
 use crate::store::memory::{Fault, MemoryStore, Operation};
 use crate::store::{Created, Store as _};
+use crate::testing;
 
 const A: &str = "20261120T010000Z-00000001";
 const B: &str = "20261120T020000Z-00000002";
@@ -31,29 +28,9 @@ struct Ground {
 }
 
 async fn ground() -> Ground {
-    let now = Timestamp::UNIX_EPOCH;
-    let store = Arc::new(MemoryStore::new());
-    let params = CreateParams { names: NameMode::Plain, extent_bytes: DEFAULT_EXTENT_BYTES, now };
-    let (repository, _) = Repository::create(store.clone(), params).await.unwrap();
-    let (unlock, _) = Unlock::generate(now);
-    let recipients = unlock.recipients().unwrap();
-    let name = "main".parse().unwrap();
-    let (cluster, _) = repository.create_cluster(&name, &unlock, &recipients, now).await.unwrap();
-    let record = LineageRecord {
-        lineage: LineageId::from_bytes([5; 16]),
-        cluster_id: cluster.id(),
-        system_identifier: 7,
-        pg_major: 17,
-        wal_segment_bytes: WalSegmentSize::DEFAULT,
-        block_bytes: 8192,
-        parent: None,
-        parent_timeline: None,
-        fork_lsn: None,
-        created_at: now,
-        reason: "init".into(),
-    };
-    let lineage = cluster.create_lineage(record).await.unwrap();
-    Ground { store, lineage }
+    let store = MemoryStore::new();
+    let lineage = testing::lineage(store.clone()).await;
+    Ground { store: Arc::new(store), lineage }
 }
 
 fn tli(number: u32) -> TimelineId {
@@ -96,7 +73,8 @@ impl Ground {
                 "stop_time": "2026-11-20T01:00:08.123456Z",
             },
             "postgresql": {
-                "major": 17, "version": "PostgreSQL 17.11", "system_identifier": "7", "catalog_version": 202406281,
+                "major": 17, "version": "PostgreSQL 17.11", "catalog_version": 202406281,
+                "system_identifier": testing::SYSTEM_IDENTIFIER.to_string(),
                 "control_version": 1700, "block_bytes": 8192, "relation_segment_blocks": 131072,
                 "wal_segment_bytes": 16777216, "data_checksums": true, "settings": {},
             },

@@ -2,44 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::sync::Arc;
-
-use highwater_pitr::segment::WalSegmentSize;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::keyring::Unlock;
-use crate::names::LineageId;
 use crate::pack::{EXTENT_BYTES, PackError, PackReader, PackWriter, buffer_bytes};
-use crate::racing::NameMode;
-use crate::repository::lineage::{Lineage, LineageRecord};
-use crate::repository::{CreateParams, DEFAULT_EXTENT_BYTES, Repository};
+use crate::repository::lineage::Lineage;
 use crate::seal::{Codec, Digest};
 use crate::store::memory::MemoryStore;
+use crate::testing;
 
 async fn lineage() -> Lineage {
-    let now = Timestamp::UNIX_EPOCH;
-    let params = CreateParams { names: NameMode::Plain, extent_bytes: DEFAULT_EXTENT_BYTES, now };
-    let (repository, _) = Repository::create(Arc::new(MemoryStore::new()), params).await.unwrap();
-    let (unlock, _) = Unlock::generate(now);
-    let recipients = unlock.recipients().unwrap();
-    let name = "main".parse().unwrap();
-    let (cluster, _) = repository.create_cluster(&name, &unlock, &recipients, now).await.unwrap();
-    let record = LineageRecord {
-        lineage: LineageId::from_bytes([5; 16]),
-        cluster_id: cluster.id(),
-        system_identifier: 7,
-        pg_major: 17,
-        wal_segment_bytes: WalSegmentSize::DEFAULT,
-        block_bytes: 8192,
-        parent: None,
-        parent_timeline: None,
-        fork_lsn: None,
-        created_at: now,
-        reason: "init".into(),
-    };
-    cluster.create_lineage(record).await.unwrap()
+    testing::lineage(MemoryStore::new()).await
 }
 
 fn backup() -> BackupId {

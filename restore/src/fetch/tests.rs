@@ -5,12 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use highwater_archive::keyring::Unlock;
-use highwater_archive::lineage::LineageRecord;
-use highwater_archive::names::LineageId;
-use highwater_archive::repository::{CreateParams, NameMode};
 use highwater_archive::store::memory::{Fault, MemoryStore, Operation};
-use highwater_pitr::segment::WalSegmentSize;
+use highwater_archive::testing;
 use jiff::Timestamp;
 
 use super::*;
@@ -35,27 +31,7 @@ impl Clock for Hurried {
 
 /// A store with a repository, a cluster, a lineage and one history file in it.
 async fn lineage(store: &MemoryStore) -> Arc<Lineage> {
-    let now = Timestamp::UNIX_EPOCH;
-    let params = CreateParams { names: NameMode::Plain, extent_bytes: 1 << 20, now };
-    let (repository, _) = Repository::create(Arc::new(store.clone()), params).await.unwrap();
-    let (unlock, _) = Unlock::generate(now);
-    let recipients = unlock.recipients().unwrap();
-    let (cluster, _) =
-        repository.create_cluster(&"main".parse().unwrap(), &unlock, &recipients, now).await.unwrap();
-    let record = LineageRecord {
-        lineage: LineageId::from_bytes([7; 16]),
-        cluster_id: cluster.id(),
-        system_identifier: 1,
-        pg_major: 17,
-        wal_segment_bytes: WalSegmentSize::DEFAULT,
-        block_bytes: 8192,
-        parent: None,
-        parent_timeline: None,
-        fork_lsn: None,
-        created_at: now,
-        reason: "init".into(),
-    };
-    let lineage = cluster.create_lineage(record).await.unwrap();
+    let lineage = testing::lineage(store.clone()).await;
     let stored = wal::put_small(&lineage, "00000002.history".parse().unwrap(), HISTORY).await.unwrap();
     assert_eq!(stored, wal::Stored::New);
     Arc::new(lineage)

@@ -1,9 +1,9 @@
 //! What a plan needs, keeps to itself, and refuses.
 
 use super::*;
-use highwater_archive::names::{ClusterId, LineageId, RepositoryId};
-use highwater_archive::repository::NameMode;
+use highwater_archive::names::{ClusterId, LineageId};
 use highwater_archive::store::SecretString;
+use highwater_archive::testing;
 
 fn bounds(end: Option<(&str, &str)>) -> PlanBounds {
     let history = b"1\t0/5000028\tno recovery target specified\n2\t0/7000000\tx\n";
@@ -21,8 +21,6 @@ fn bounds(end: Option<(&str, &str)>) -> PlanBounds {
 fn written(end: Option<(&str, &str)>, directory: &Path) -> PlanFile {
     std::fs::create_dir(directory.join("highwater")).unwrap();
     let now = jiff::Timestamp::UNIX_EPOCH;
-    let recipients = Unlock::generate(now).0.recipients().unwrap();
-    let keys = Keyring::generate(ClusterId::from_bytes([1; 16]), &recipients, now).unwrap();
     let spec = StoreSpec {
         url: "s3://bucket/prefix".into(),
         region: Some("eu-1".into()),
@@ -30,33 +28,8 @@ fn written(end: Option<(&str, &str)>, directory: &Path) -> PlanFile {
         secret_access_key: Some(SecretString::from("hush")),
         ..StoreSpec::default()
     };
-    let info = RepositoryInfo {
-        format: "highwater".into(),
-        version: 1,
-        min_reader: 1,
-        min_writer: 1,
-        repository_id: RepositoryId::from_bytes([2; 16]),
-        names: NameMode::Plain,
-        extent_bytes: 1 << 20,
-        created_at: now,
-        created_by: "highwater".into(),
-    };
-    let record = LineageRecord {
-        lineage: LineageId::from_bytes([7; 16]),
-        cluster_id: ClusterId::from_bytes([1; 16]),
-        system_identifier: 7_000_000_000_000_000_001,
-        pg_major: 17,
-        wal_segment_bytes: WalSegmentSize::DEFAULT,
-        block_bytes: 8192,
-        parent: None,
-        parent_timeline: None,
-        fork_lsn: None,
-        created_at: now,
-        reason: "init".into(),
-    };
-    let repository = Repository::remembered(store::open(&spec).unwrap(), info).unwrap();
-    let cluster = Cluster::remembered(repository, "main".parse().unwrap(), keys);
-    let lineage = Lineage::remembered(&cluster, record).unwrap();
+    let store = store::open(&spec).unwrap();
+    let lineage = testing::remembered(store, testing::info(), testing::record(testing::CLUSTER));
     let repositories = [RepositoryToPlan { name: "primary", store: &spec, lineage: &lineage }];
     write(directory, &bounds(end), &repositories, now).unwrap()
 }
@@ -125,8 +98,8 @@ fn the_plan_comes_back_with_its_keys_and_nobody_else_reads_them() {
     let repositories = plan.repositories(&path).unwrap();
     let [primary] = repositories.as_slice() else { panic!("one repository") };
     assert_eq!(primary.store.secret_access_key.as_ref().unwrap().expose_secret(), "hush");
-    assert_eq!(primary.lineage.keys().cluster_id(), ClusterId::from_bytes([1; 16]));
-    assert_eq!(primary.lineage.id(), LineageId::from_bytes([7; 16]));
+    assert_eq!(primary.lineage.keys().cluster_id(), testing::CLUSTER);
+    assert_eq!(primary.lineage.id(), testing::LINEAGE);
     let secrets = path.with_file_name(SECRETS_FILE);
     assert_eq!(std::fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o640)).unwrap();

@@ -7,17 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use highwater_archive::keyring::{Keyring, Unlock};
-use highwater_archive::lineage::LineageRecord;
 use highwater_archive::manifest::{BackupId, Extent, FileEntry, FileLine};
-use highwater_archive::names::{ClusterId, LineageId, RepositoryId};
 use highwater_archive::pack::PackWriter;
-use highwater_archive::repository::{Cluster, NameMode, Repository, RepositoryInfo};
+use highwater_archive::repository::RepositoryInfo;
 use highwater_archive::seal::Codec;
 use highwater_archive::store::memory::MemoryStore;
 use highwater_archive::store::{Created, ListEntry, Listing, ObjectInfo, ObjectStream, Store, StoreError};
-use highwater_pitr::segment::WalSegmentSize;
-use jiff::Timestamp;
+use highwater_archive::testing;
 
 use super::*;
 
@@ -83,36 +79,8 @@ struct Ground {
 }
 
 fn lineage(store: &Breaking) -> Arc<Lineage> {
-    let now = Timestamp::UNIX_EPOCH;
-    let recipients = Unlock::generate(now).0.recipients().unwrap();
-    let keys = Keyring::generate(ClusterId::from_bytes([1; 16]), &recipients, now).unwrap();
-    let info = RepositoryInfo {
-        format: "highwater".into(),
-        version: 1,
-        min_reader: 1,
-        min_writer: 1,
-        repository_id: RepositoryId::from_bytes([2; 16]),
-        names: NameMode::Plain,
-        extent_bytes: EXTENT as u32,
-        created_at: now,
-        created_by: "highwater".into(),
-    };
-    let record = LineageRecord {
-        lineage: LineageId::from_bytes([7; 16]),
-        cluster_id: ClusterId::from_bytes([1; 16]),
-        system_identifier: 1,
-        pg_major: 17,
-        wal_segment_bytes: WalSegmentSize::DEFAULT,
-        block_bytes: 8192,
-        parent: None,
-        parent_timeline: None,
-        fork_lsn: None,
-        created_at: now,
-        reason: "init".into(),
-    };
-    let repository = Repository::remembered(Arc::new(store.clone()), info).unwrap();
-    let cluster = Cluster::remembered(repository, "main".parse().unwrap(), keys);
-    Arc::new(Lineage::remembered(&cluster, record).unwrap())
+    let info = RepositoryInfo { extent_bytes: EXTENT as u32, ..testing::info() };
+    Arc::new(testing::remembered(Arc::new(store.clone()), info, testing::record(testing::CLUSTER)))
 }
 
 /// Bytes that do not compress to nothing, different for each seed.

@@ -27,6 +27,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "racing",
             "seal",
             "repository",
+            "testing",
             "manifest",
             "wal",
             "catalog",

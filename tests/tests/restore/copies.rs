@@ -49,6 +49,7 @@ fn a_promoted_copy_leaves_the_live_archive_alone() {
         beside.start();
         beside.wait_until_writable();
         assert_eq!(beside.value("select timeline_id from pg_control_checkpoint()"), "3");
+        beside.stop_proven();
     });
 }
 
@@ -97,7 +98,7 @@ fn settings_found_in_the_backup_do_not_steer_the_copy() {
     assert_eq!(copy.value("show external_pid_file"), "");
     assert_eq!(rows(&ground.cluster), "1,2");
     assert_eq!(copy.value("show archive_mode"), "off");
-    copy.stop();
+    copy.stop_proven();
     let command = done["end_isolation"].as_str().unwrap();
     assert!(std::process::Command::new("/bin/sh").args(["-c", command]).status().unwrap().success());
     highwater_tests::give_to_server_user(&target.join("postgresql.auto.conf"));

@@ -63,6 +63,7 @@ fn a_gap_on_the_way_is_named() {
     restored.start();
     restored.wait_until_paused();
     assert_eq!(rows(&restored), "1,2");
+    restored.stop_proven();
 }
 
 /// The dry run says what a run would do, and leaves nothing behind.

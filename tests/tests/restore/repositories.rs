@@ -36,6 +36,7 @@ fn the_latest_moment_is_that_of_all_repositories() {
     restored.start();
     restored.wait_until_writable();
     assert_eq!(rows(&restored), "1,2,3");
+    restored.stop_proven();
 
     // With one of them away the plan ends where the other's WAL ends, and says so.
     std::fs::rename(&second, scratch.join("away")).unwrap();
