@@ -96,6 +96,12 @@ pub enum RestoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Configuration would come into the data directory of a cluster.
+    #[error("{} is the data directory of a cluster, and configuration would be put into it", path.display())]
+    InCluster {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// A directory that something must be written into.
     #[error("nothing can be written into {}: {source}", path.display())]
     NotWritable {
@@ -212,6 +218,9 @@ impl RestoreError {
             Self::ConfigExists { .. } => {
                 Some("leave --config-to out and take the files from highwater/config in the data directory".into())
             }
+            Self::InCluster { .. } => {
+                Some("name a directory outside of every data directory with --config-to".into())
+            }
             Self::Resolve(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
@@ -241,6 +250,7 @@ impl RestoreError {
             | Self::Unreadable { .. }
             | Self::Unwritable { .. }
             | Self::ConfigExists { .. }
+            | Self::InCluster { .. }
             | Self::NotWritable { .. }
             | Self::NoEntry { .. }
             | Self::Owner(_)

@@ -186,8 +186,10 @@ pub async fn preflight(
     check_directory_owner(&request.target_dir, owner.as_ref())?;
     check_program(request, owner.as_ref())?;
     let replayed = examine_replayed(&plan, &tablespaces, owner.as_ref(), request)?;
-    for path in filled(request, &tablespaces).chain(request.config_to.as_deref()) {
-        check_place(path, owner.as_ref())?;
+    // What is filled and was there is given away, what it lies in is not.
+    let given = filled(request, &tablespaces).map(|path| (path, path.parent().unwrap_or(path)));
+    for (path, entered) in given.chain(request.config_to.as_deref().map(|path| (path, path))) {
+        check_place(path, entered, owner.as_ref())?;
     }
     let spaces = measure_space(request, &manifest, &tablespaces, &plan)?;
     let major = manifest.postgresql.major;
@@ -344,22 +346,24 @@ fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), Resto
     Ok(())
 }
 
-/// Whether `path` can be made or filled, and whether the server's user gets as far as what is there of it.
-fn check_place(path: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
+/// Whether `path` can be made or filled, and whether the server's user gets as far as what is there of `entered`.
+fn check_place(path: &Path, entered: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
     use rustix::fs::{Access, AtFlags, CWD};
-    let existing = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
-    let existing = existing.unwrap_or(Path::new("/"));
+    let there = |path: &'_ Path| -> PathBuf {
+        let there = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
+        there.unwrap_or(Path::new("/")).to_owned()
+    };
+    let existing = &there(path);
     let refused = |source: std::io::Error| RestoreError::NotWritable { path: existing.to_owned(), source };
     if !std::fs::metadata(existing).map_err(refused)?.is_dir() {
         return Err(refused(std::io::ErrorKind::NotADirectory.into()));
     }
     rustix::fs::accessat(CWD, existing, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
         .map_err(|errno| refused(errno.into()))?;
-    // What is filled and was there is given away; what it lies in is not.
-    let entered = if existing == path { existing.parent().unwrap_or(existing) } else { existing };
+    let entered = there(entered);
     match owner {
-        Some(owner) if !may(owner, "-x", entered) => {
-            Err(RestoreError::NoEntry { user: owner.name.clone(), path: entered.to_owned() })
+        Some(owner) if !may(owner, "-x", &entered) => {
+            Err(RestoreError::NoEntry { user: owner.name.clone(), path: entered })
         }
         _ => Ok(()),
     }
@@ -512,6 +516,30 @@ mod tests {
         assert!(check_directories(&overlap).is_ok());
         let overlap = Request { wal_dir: Some("/x/d/wal".into()), ..request("/x/d".into()) };
         assert!(matches!(check_directories(&overlap), Err(RestoreError::Tablespace(_))));
+    }
+
+    /// What is given to the server's user need only be reached by it; what it merely reads it must enter too.
+    #[test]
+    fn the_servers_user_must_enter_what_is_not_given_to_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let scratch = tempfile::tempdir().unwrap();
+        let closed = scratch.path().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        for (path, mode) in [(scratch.path(), 0o711), (&closed, 0o700)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        assert!(check_place(&closed, &closed, None).is_ok());
+        if Account::current().uid != 0 {
+            return;
+        }
+        let nobody = Account { uid: 65_534, gid: 65_534, name: "nobody".into() };
+        assert!(check_place(&closed, scratch.path(), Some(&nobody)).is_ok());
+        for path in [closed.clone(), closed.join("below")] {
+            let refused = check_place(&path, &path, Some(&nobody)).unwrap_err();
+            assert!(matches!(&refused, RestoreError::NoEntry { path, .. } if *path == closed), "{refused}");
+        }
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();
+        assert!(check_place(&closed, &closed, Some(&nobody)).is_ok());
     }
 
     /// A map that cannot be followed is told before anything is fetched.

@@ -166,7 +166,7 @@ impl ReplayedError {
                 before(lsn)
             ),
             Self::Unusable { path, lsn, .. } => format!(
-                "make the empty directory {} for the server's user, or restore {}",
+                "let {} be absent, or an empty directory of the server's user (chown it, if nothing else needs it); or restore {}",
                 path.display(),
                 before(lsn)
             ),
@@ -232,12 +232,31 @@ impl Replayed {
     /// # Errors
     /// [`ReplayedError::InUse`], [`ReplayedError::Unusable`], [`ReplayedError::Durable`].
     pub fn make(&self, owner: Option<&Account>) -> Result<(), ReplayedError> {
-        if self.found == Found::Restored {
-            return Ok(());
+        match self.found {
+            Found::Restored => return Ok(()),
+            Found::Absent => ownership::make_directory(&self.path, owner)?,
+            Found::Empty => {
+                let unusable = |reason: String| {
+                    let (oid, path, lsn) = (self.oid, self.path.clone(), self.lsn);
+                    ReplayedError::Unusable { oid, path, lsn, reason }
+                };
+                let metadata = std::fs::metadata(&self.path).map_err(|error| unusable(error.to_string()))?;
+                belongs_to_server(metadata.uid(), owner).map_err(unusable)?;
+            }
         }
-        ownership::make_directory(&self.path, owner)?;
         look_into(self.oid, &self.path, self.lsn)
     }
+}
+
+/// Whether what belongs to the user `uid` is the server's own. The path stands in the WAL, so a superuser of the original chose it:
+/// nothing that is there is given away for that.
+fn belongs_to_server(uid: u32, owner: Option<&Account>) -> Result<(), String> {
+    let server = owner.cloned().unwrap_or_else(Account::current);
+    if uid == server.uid {
+        return Ok(());
+    }
+    let owner = Account::of(uid, 0).name;
+    Err(format!("it belongs to user {owner}, not to {}, who runs the server", server.name))
 }
 
 fn path_of(made: &ReplayedTablespace) -> PathBuf {
@@ -265,11 +284,7 @@ fn place_of(oid: u32, path: &Path, lsn: Lsn, destinations: Destinations<'_>) -> 
         Ok(metadata) if !metadata.is_dir() => Err(unusable("it is not a directory".to_owned())),
         Ok(metadata) => {
             look_into(oid, path, lsn)?;
-            let server = destinations.owner.cloned().unwrap_or_else(Account::current);
-            if metadata.uid() != server.uid && destinations.owner.is_none() {
-                let owner = metadata.uid();
-                return Err(unusable(format!("it belongs to user {owner}, not to {}", server.name)));
-            }
+            belongs_to_server(metadata.uid(), destinations.owner).map_err(unusable)?;
             Ok(Found::Empty)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
@@ -327,7 +342,7 @@ fn overlaps(one: &Path, other: &Path) -> bool {
 }
 
 /// The path with the links on it resolved, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     path.ancestors()
         .find_map(|above| {
             let real = above.canonicalize().ok()?;

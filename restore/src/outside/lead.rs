@@ -2,7 +2,8 @@
 //!
 //! A restored configuration names files by where they were on the original host. From `config_file`, `hba_file` and `ident_file` on,
 //! as they now lie, every include is resolved as the original server resolved it, and where that place has another one today the
-//! include is changed to say so; nothing else in the file is touched. A path into the original's data directory leads into the
+//! include is changed to say so; nothing else in the file is touched. Only files that the restore has put are read and changed: whatever
+//! else a host has under such a name is neither taken into the configuration nor written to. A path into the original's data directory leads into the
 //! copy's, so that no copy reads production's files. A directory that had no file in it is made, since PostgreSQL insists on it.
 
 use std::collections::BTreeSet;
@@ -68,7 +69,7 @@ struct Leader<'a> {
 impl Leader<'_> {
     /// Leads the includes of a file that lay at `original` and lies at `now`, and of those that it includes.
     fn file(&mut self, original: &Path, now: &Path, form: Form, depth: usize) -> Result<(), RestoreError> {
-        if depth > MAX_DEPTH || !now.is_file() || !self.seen.insert(now.to_owned()) {
+        if depth > MAX_DEPTH || !self.is_ours(now) || !now.is_file() || !self.seen.insert(now.to_owned()) {
             return Ok(());
         }
         let Ok(text) = String::from_utf8(read(now)?) else {
@@ -81,7 +82,7 @@ impl Leader<'_> {
         let led = form.led(&text, |include| {
             let was = plain(&was_home.join(&include.name));
             let is = plain(&home.join(&include.name));
-            match self.place_of(&was, include, now) {
+            match self.place_of(&was, &is, include, now) {
                 Ok(Some(wanted)) => {
                     further.push((was, wanted.clone(), include.what.clone()));
                     (wanted != is).then(|| wanted.display().to_string())
@@ -124,6 +125,7 @@ impl Leader<'_> {
     fn place_of(
         &mut self,
         was: &Path,
+        is: &Path,
         include: &Include,
         by: &Path,
     ) -> Result<Option<PathBuf>, RestoreError> {
@@ -137,8 +139,13 @@ impl Leader<'_> {
             return Ok(Some(now.clone()));
         }
         let kept = kept_at(&self.kept, was);
-        if was.exists() || include.what == What::FileIfExists && !kept.exists() {
-            return Ok(None);
+        // A file that is at the name's new meaning by chance is not the one that is meant.
+        let unchanged = if is.exists() && !self.is_ours(is) { Some(was.to_owned()) } else { None };
+        if was.exists() {
+            return Ok(Some(was.to_owned()));
+        }
+        if include.what == What::FileIfExists && !kept.exists() {
+            return Ok(unchanged);
         }
         if kept.exists() {
             self.notes.push(format!(
@@ -154,13 +161,20 @@ impl Leader<'_> {
             was.display(),
             by.display()
         ));
-        Ok(None)
+        Ok(unchanged)
     }
 
-    /// The same for a directory, which is made where the backup has no file of it.
+    /// The same for a directory, which is made where the backup has no file of it: under another name where the host has one with
+    /// files of its own.
     fn directory_of(&mut self, was: &Path) -> Result<Option<PathBuf>, RestoreError> {
         let now = match self.relocation.directory_now(was) {
-            Some(now) => now,
+            Some(now) => match self.stranger_in(&now)? {
+                None => now,
+                Some(path) if self.relocation.files.values().any(|file| file.starts_with(&now)) => {
+                    return Err(RestoreError::ConfigExists { path });
+                }
+                Some(_) => self.relocation.invent(was).unwrap_or(now),
+            },
             None if self.relocation.directory.is_none() && was.is_dir() => return Ok(None),
             None => self.relocation.invent(was).unwrap_or_else(|| kept_at(&self.kept, was)),
         };
@@ -168,6 +182,20 @@ impl Leader<'_> {
             make_directory(&now, self.owner)?;
         }
         Ok(Some(now))
+    }
+
+    /// A file in a directory that the server would take for configuration, and that the restore has not put there.
+    fn stranger_in(&self, directory: &Path) -> Result<Option<PathBuf>, RestoreError> {
+        match files_of_directory(directory) {
+            Ok(files) => Ok(files.into_iter().find(|file| !self.is_ours(file))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RestoreError::Io { what: "list", path: directory.to_owned(), source }),
+        }
+    }
+
+    /// Whether the restore has put a file where it is.
+    fn is_ours(&self, path: &Path) -> bool {
+        plain(path).starts_with(plain(self.data_dir)) || self.relocation.puts(path)
     }
 
     /// A path into the original's data directory, in the new one.
@@ -212,6 +240,10 @@ mod tests {
         }
 
         fn place(&self, config: &[(&str, &str)], files: Option<&[&str]>) -> Placed {
+            self.try_place(config, files).unwrap()
+        }
+
+        fn try_place(&self, config: &[(&str, &str)], files: Option<&[&str]>) -> Result<Placed, RestoreError> {
             let mut manifest = super::super::fixture::manifest("/no/such/main");
             for (setting, path) in config {
                 manifest.config_files.insert((*setting).to_owned(), (*path).to_owned());
@@ -223,7 +255,7 @@ mod tests {
                 }
                 None => Relocation::beside(),
             };
-            place(&manifest, &self.at("data"), &to, None).unwrap()
+            place(&manifest, &self.at("data"), &to, None)
         }
     }
 
@@ -274,6 +306,45 @@ mod tests {
         assert!(placed.notes.iter().all(|note| note.contains("/o/main/lost.conf")));
         let missing = placed.missing("", &ground.at("data"));
         assert_eq!(missing, [("hba_file".to_owned(), ground.at("etc/pg_hba.conf").display().to_string())]);
+    }
+
+    /// What the host has by chance where an include of the original would now lead is not the original's: it is not taken into the
+    /// configuration, and not written to.
+    #[test]
+    fn what_was_on_the_host_is_neither_taken_nor_changed() {
+        let theirs = "include '/o/main/conf.d/x.conf'\n";
+        let ground = Ground::new(&[
+            (
+                "data/highwater/config/o/main/pg.conf",
+                "include_dir 'conf.d'\ninclude_if_exists 'local.conf'\ninclude_dir 'conf.d'\n",
+            ),
+            ("etc/conf.d/theirs.conf", theirs),
+            ("etc/local.conf", theirs),
+        ]);
+        let config = [("config_file", "/o/main/pg.conf")];
+        ground.place(&config, Some(&["/o/main/pg.conf"]));
+        assert_eq!(
+            ground.text("etc/pg.conf"),
+            "include_dir 'NEW/etc/conf.d-2'\ninclude_if_exists '/o/main/local.conf'\ninclude_dir 'NEW/etc/conf.d-2'\n"
+        );
+        assert_eq!(std::fs::read_dir(ground.at("etc/conf.d-2")).unwrap().count(), 0);
+        for path in ["etc/conf.d/theirs.conf", "etc/local.conf"] {
+            assert_eq!(std::fs::read_to_string(ground.at(path)).unwrap(), theirs);
+        }
+    }
+
+    /// A directory that must be this one, since files of the backup lie in it, is refused with what else is in it.
+    #[test]
+    fn a_strangers_file_beside_the_configuration_is_refused_where_it_would_be_read() {
+        let ground = Ground::new(&[
+            ("data/highwater/config/o/main/pg.conf", "include_dir '.'\n"),
+            ("etc/theirs.conf", "port = 1\n"),
+        ]);
+        let refused = ground.try_place(&[("config_file", "/o/main/pg.conf")], Some(&["/o/main/pg.conf"]));
+        let refused = refused.unwrap_err();
+        let named =
+            matches!(&refused, RestoreError::ConfigExists { path } if path.ends_with("etc/theirs.conf"));
+        assert!(named, "{refused}");
     }
 
     /// A configuration that lies in the data directory and includes a file of a host that is gone starts with what is kept of it.

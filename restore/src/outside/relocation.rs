@@ -14,6 +14,7 @@ use highwater_archive::manifest::{FileLine, FileListReader, Manifest, ManifestEr
 use super::{NAMES, outside_path};
 use crate::error::RestoreError;
 use crate::includes::plain;
+use crate::replayed::resolved;
 use crate::tablespaces::TablespaceError;
 
 /// Where everything from outside goes.
@@ -138,18 +139,30 @@ impl Relocation {
         self.files.values().filter_map(first).collect()
     }
 
+    /// Whether a file is one of those that are put into their places.
+    pub(super) fn puts(&self, path: &Path) -> bool {
+        let path = plain(path);
+        self.files.values().any(|now| plain(now) == path)
+    }
+
     /// Whether nothing stands in the way: nothing that is there may be replaced or added to, and the directory must not lie in one
-    /// that the cluster itself fills.
+    /// that the cluster itself fills, nor in the data directory of another.
     ///
     /// # Errors
-    /// [`RestoreError::ConfigExists`], [`RestoreError::Tablespace`].
+    /// [`RestoreError::ConfigExists`], [`RestoreError::InCluster`], [`RestoreError::Tablespace`].
     pub fn check<'a>(&self, filled: impl Iterator<Item = &'a Path>) -> Result<(), RestoreError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         for other in filled {
-            if plain(directory).starts_with(plain(other)) {
+            if plain(directory).starts_with(plain(other)) || resolved(directory).starts_with(resolved(other))
+            {
                 let (first, second) = (directory.display().to_string(), other.display().to_string());
                 return Err(TablespaceError::Overlap { first, second }.into());
             }
+        }
+        let real = resolved(directory);
+        let cluster = real.ancestors().find(|above| above.join("PG_VERSION").symlink_metadata().is_ok());
+        if let Some(path) = cluster {
+            return Err(RestoreError::InCluster { path: path.to_owned() });
         }
         match self.entries().into_iter().find(|path| path.symlink_metadata().is_ok()) {
             Some(path) => Err(RestoreError::ConfigExists { path }),
@@ -262,5 +275,27 @@ mod tests {
             "{refused}"
         );
         assert!(refused.is_refusal());
+    }
+
+    /// Debian's data directories hold no `postgresql.conf`, and are no place for one all the same, by whatever name they go.
+    #[test]
+    fn another_clusters_data_directory_is_no_place_for_configuration() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (data, link) = (scratch.path().join("data"), scratch.path().join("link"));
+        std::fs::create_dir_all(data.join("base/1")).unwrap();
+        std::os::unix::fs::symlink(data.join("base"), &link).unwrap();
+        let check = |directory: &Path| {
+            let manifest = crate::outside::fixture::manifest("/srv/main");
+            Relocation::of(directory, &manifest, &BTreeSet::new()).check(std::iter::empty())
+        };
+        let places = [data.clone(), data.join("etc/not/there"), link.join("1"), data.join("base/../x")];
+        assert!(places.iter().all(|place| check(place).is_ok()));
+        highwater_archive::durable::replace(&data.join("PG_VERSION"), &["17\n"]).unwrap();
+        for place in places {
+            let refused = check(&place).unwrap_err();
+            let found = matches!(&refused, RestoreError::InCluster { path } if path.ends_with("data"));
+            assert!(found && refused.is_refusal(), "{}: {refused}", place.display());
+        }
+        assert!(check(&scratch.path().join("etc")).is_ok());
     }
 }

@@ -52,6 +52,32 @@ fn a_free_path_is_made_and_a_taken_one_refused() {
     assert!(path.join("PG_17_202406281").exists());
 }
 
+/// The path comes from the WAL: an empty directory of somebody else's at it is not given away, neither at first nor at last.
+#[test]
+fn a_directory_of_somebody_else_is_not_taken() {
+    use std::os::unix::fs::chown;
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("theirs");
+    fs::create_dir(&path).unwrap();
+    let me = Account::current();
+    let another = Account { uid: 65_534, gid: 65_534, name: "nobody".into() };
+    let wanted = [made(16400, &path)];
+    let owned = |owner| examine(&wanted, Destinations { directories: &[], placed: &[], owner });
+    let error = owned(Some(&another)).unwrap_err();
+    assert!(error.to_string().contains(&format!("belongs to user {}", me.name)), "{error}");
+    assert!(error.hint().unwrap().contains("chown"));
+    let mine = owned(None).unwrap();
+    assert_eq!(mine[0].found, Found::Empty);
+    assert!(matches!(mine[0].make(Some(&another)), Err(ReplayedError::Unusable { .. })));
+    assert_eq!(fs::metadata(&path).unwrap().uid(), me.uid);
+    mine[0].make(None).unwrap();
+    if me.uid == 0 {
+        chown(&path, Some(another.uid), Some(another.gid)).unwrap();
+        assert!(matches!(owned(None), Err(ReplayedError::Unusable { .. })));
+        owned(Some(&another)).unwrap()[0].make(Some(&another)).unwrap();
+    }
+}
+
 #[test]
 fn a_path_that_cannot_be_made_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
