@@ -9,6 +9,7 @@ use highwater_archive::manifest::ManifestError;
 use highwater_pitr::control::ControlError;
 
 use crate::ownership::OwnerError;
+use crate::places::PlaceError;
 use crate::plan_file::PlanFileError;
 use crate::rebuild::RebuildError;
 use crate::replayed::ReplayedError;
@@ -23,16 +24,6 @@ pub enum RestoreError {
     NotAbsolute {
         /// The path.
         path: PathBuf,
-    },
-    /// A directory to be filled holds something.
-    #[error("{what} {} is not empty: it holds {found}", path.display())]
-    NotEmpty {
-        /// What it is for.
-        what: String,
-        /// The directory.
-        path: PathBuf,
-        /// An entry of it.
-        found: String,
     },
     /// A server runs there.
     #[error("a server is running in {}", path.display())]
@@ -102,22 +93,6 @@ pub enum RestoreError {
         /// The data directory.
         path: PathBuf,
     },
-    /// A directory that something must be written into.
-    #[error("nothing can be written into {}: {source}", path.display())]
-    NotWritable {
-        /// The directory.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The server's user cannot enter a directory on the way.
-    #[error("user {user}, who runs the server, cannot enter {}", path.display())]
-    NoEntry {
-        /// The user.
-        user: String,
-        /// The directory.
-        path: PathBuf,
-    },
     /// It broke off after the first byte was written.
     #[error("the restore into {} is not complete, and no server starts there: {cause}", path.display())]
     Unfinished {
@@ -128,6 +103,9 @@ pub enum RestoreError {
         /// What broke it off.
         cause: Box<RestoreError>,
     },
+    /// A place that cannot be written or reached.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The target cannot be reached, or the archive could not be asked.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -177,12 +155,6 @@ impl RestoreError {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotWritable { .. } => {
-                Some("run as a user that may write there, or name another directory".into())
-            }
-            Self::NoEntry { .. } => {
-                Some("give that user the right (chmod o+x), or name a place below another directory".into())
-            }
             Self::Unfinished { written, cause, .. } => {
                 let words: Vec<String> = written
                     .iter()
@@ -195,12 +167,6 @@ impl RestoreError {
                 ))
             }
             Self::NotAbsolute { .. } => Some("write the whole path, from /".into()),
-            Self::NotEmpty { what, .. } if what.contains("tablespace") => Some(
-                "nothing is ever deleted or replaced here; map the tablespace elsewhere with --tablespace-map A=B".into(),
-            ),
-            Self::NotEmpty { .. } => {
-                Some("nothing is ever deleted or replaced here; name an empty or absent directory".into())
-            }
             Self::Running { .. } => Some("restore beside it, or stop it and move its directory away first".into()),
             Self::Incomplete { .. } => Some("remove what it left, or name another directory".into()),
             Self::WrongOwner { .. } => Some("name the owner with --owner, or give the directory to that user".into()),
@@ -221,6 +187,7 @@ impl RestoreError {
             Self::InCluster { .. } => {
                 Some("name a directory outside of every data directory with --config-to".into())
             }
+            Self::Place(error) => error.hint(),
             Self::Resolve(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
@@ -241,7 +208,7 @@ impl RestoreError {
         match self {
             Self::Resolve(ResolveError::Refused(_))
             | Self::NotAbsolute { .. }
-            | Self::NotEmpty { .. }
+            | Self::Place(_)
             | Self::Running { .. }
             | Self::Incomplete { .. }
             | Self::WrongOwner { .. }
@@ -251,8 +218,6 @@ impl RestoreError {
             | Self::Unwritable { .. }
             | Self::ConfigExists { .. }
             | Self::InCluster { .. }
-            | Self::NotWritable { .. }
-            | Self::NoEntry { .. }
             | Self::Owner(_)
             | Self::Tablespace(_)
             | Self::Replayed(_)

@@ -16,6 +16,7 @@ pub mod in_effect;
 pub mod includes;
 pub mod outside;
 pub mod ownership;
+pub mod places;
 pub mod plan_file;
 pub mod preflight;
 pub mod rebuild;

@@ -23,6 +23,7 @@ use highwater_pitr::timeline::TimelineId;
 use crate::error::RestoreError;
 use crate::outside::Relocation;
 use crate::ownership::{self, Account};
+use crate::places;
 use crate::plan_file::RepositoryToPlan;
 use crate::rebuild::{INCOMPLETE_MARKER, RebuildError};
 use crate::replayed::{self, Destinations, Replayed};
@@ -174,7 +175,7 @@ pub async fn preflight(
     let Manifest { tablespaces, tablespace_map, .. } = &manifest;
     let tablespaces = place_tablespaces(tablespaces, tablespace_map, &plan.stop.tablespaces, request)?;
     for placed in &tablespaces {
-        check_empty(&format!("the directory of tablespace {}", placed.oid), &placed.directory)?;
+        places::check_empty(&format!("the directory of tablespace {}", placed.oid), &placed.directory)?;
     }
     ControlFile::parse(&manifest.control.bytes)?;
     let configuration = match &request.config_to {
@@ -189,7 +190,7 @@ pub async fn preflight(
     // What is filled and was there is given away, what it lies in is not.
     let given = filled(request, &tablespaces).map(|path| (path, path.parent().unwrap_or(path)));
     for (path, entered) in given.chain(request.config_to.as_deref().map(|path| (path, path))) {
-        check_place(path, entered, owner.as_ref())?;
+        places::check(path, entered, owner.as_ref())?;
     }
     let spaces = measure_space(request, &manifest, &tablespaces, &plan)?;
     let major = manifest.postgresql.major;
@@ -267,40 +268,15 @@ fn check_directories(request: &Request) -> Result<(), RestoreError> {
     if target.join(INCOMPLETE_MARKER).exists() {
         return Err(RestoreError::Incomplete { path: target.clone() });
     }
-    check_empty("the target directory", target)?;
+    places::check_empty("the target directory", target)?;
     if let Some(wal_dir) = &request.wal_dir {
-        check_empty("the directory for pg_wal", wal_dir)?;
+        places::check_empty("the directory for pg_wal", wal_dir)?;
         if wal_dir.starts_with(target) || target.starts_with(wal_dir) {
             let (first, second) = (wal_dir.display().to_string(), target.display().to_string());
             return Err(tablespaces::TablespaceError::Overlap { first, second }.into());
         }
     }
     Ok(())
-}
-
-/// Absent, or a directory without a single entry.
-fn check_empty(what: &str, path: &Path) -> Result<(), RestoreError> {
-    let failed = |source| RestoreError::NotWritable { path: path.to_owned(), source };
-    let mut entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // A link that leads nowhere is not absent: creating the directory would fail later.
-            return match std::fs::symlink_metadata(path) {
-                Ok(_) => Err(failed(error)),
-                Err(_) => Ok(()),
-            };
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    match entries.next() {
-        None => Ok(()),
-        Some(Ok(entry)) => Err(RestoreError::NotEmpty {
-            what: what.to_owned(),
-            path: path.to_owned(),
-            found: entry.file_name().to_string_lossy().into_owned(),
-        }),
-        Some(Err(error)) => Err(failed(error)),
-    }
 }
 
 /// PostgreSQL starts only in a directory that its own user owns (`checkDataDir` in `miscinit.c`). Root gives the directory
@@ -339,41 +315,11 @@ fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), Resto
         return Err(unrunnable(format!("{} {}", output.status, said.trim())));
     }
     for repository in &request.local_repositories {
-        if !(may(owner, "-r", repository) && may(owner, "-x", repository)) {
+        if !(places::may(owner, "-r", repository) && places::may(owner, "-x", repository)) {
             return Err(RestoreError::Unreadable { user: owner.name.clone(), path: repository.clone() });
         }
     }
     Ok(())
-}
-
-/// Whether `path` can be made or filled, and whether the server's user gets as far as what is there of `entered`.
-fn check_place(path: &Path, entered: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
-    use rustix::fs::{Access, AtFlags, CWD};
-    let there = |path: &'_ Path| -> PathBuf {
-        let there = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
-        there.unwrap_or(Path::new("/")).to_owned()
-    };
-    let existing = &there(path);
-    let refused = |source: std::io::Error| RestoreError::NotWritable { path: existing.to_owned(), source };
-    if !std::fs::metadata(existing).map_err(refused)?.is_dir() {
-        return Err(refused(std::io::ErrorKind::NotADirectory.into()));
-    }
-    rustix::fs::accessat(CWD, existing, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
-        .map_err(|errno| refused(errno.into()))?;
-    let entered = there(entered);
-    match owner {
-        Some(owner) if !may(owner, "-x", &entered) => {
-            Err(RestoreError::NoEntry { user: owner.name.clone(), path: entered })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether `test` holds of a directory when that account asks.
-fn may(account: &Account, test: &str, directory: &Path) -> bool {
-    let mut command = account.command(Path::new("/bin/sh"));
-    command.args(["-c", &format!("test {test} \"$0\"")]).arg(directory);
-    command.current_dir("/").stdin(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Finds where the tablespaces go, and that `map`, the backup's `tablespace_map`, can be rewritten for it.
@@ -471,6 +417,7 @@ fn collation_note(manifest: &Manifest) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::places::PlaceError;
 
     fn request(target_dir: PathBuf) -> Request {
         Request {
@@ -503,7 +450,7 @@ mod tests {
         let occupant = target.join(".hidden");
         std::fs::create_dir(&occupant).unwrap();
         let refused = check_directories(&request(target.clone())).unwrap_err();
-        assert!(matches!(refused, RestoreError::NotEmpty { .. }) && refused.is_refusal());
+        assert!(matches!(refused, RestoreError::Place(PlaceError::NotEmpty { .. })) && refused.is_refusal());
         assert!(occupant.is_dir());
         let dangling = directory.path().join("dangling");
         std::os::unix::fs::symlink("/nowhere/at/all", &dangling).unwrap();
@@ -516,30 +463,6 @@ mod tests {
         assert!(check_directories(&overlap).is_ok());
         let overlap = Request { wal_dir: Some("/x/d/wal".into()), ..request("/x/d".into()) };
         assert!(matches!(check_directories(&overlap), Err(RestoreError::Tablespace(_))));
-    }
-
-    /// What is given to the server's user need only be reached by it; what it merely reads it must enter too.
-    #[test]
-    fn the_servers_user_must_enter_what_is_not_given_to_it() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let scratch = tempfile::tempdir().unwrap();
-        let closed = scratch.path().join("closed");
-        std::fs::create_dir(&closed).unwrap();
-        for (path, mode) in [(scratch.path(), 0o711), (&closed, 0o700)] {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-        }
-        assert!(check_place(&closed, &closed, None).is_ok());
-        if Account::current().uid != 0 {
-            return;
-        }
-        let nobody = Account { uid: 65_534, gid: 65_534, name: "nobody".into() };
-        assert!(check_place(&closed, scratch.path(), Some(&nobody)).is_ok());
-        for path in [closed.clone(), closed.join("below")] {
-            let refused = check_place(&path, &path, Some(&nobody)).unwrap_err();
-            assert!(matches!(&refused, RestoreError::NoEntry { path, .. } if *path == closed), "{refused}");
-        }
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();
-        assert!(check_place(&closed, &closed, Some(&nobody)).is_ok());
     }
 
     /// A map that cannot be followed is told before anything is fetched.

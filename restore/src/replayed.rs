@@ -15,13 +15,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use highwater_archive::durable::DurableError;
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::plan::ReplayedTablespace;
 
 use crate::ownership::{self, Account};
+use crate::places;
 use crate::tablespaces::{Placed, TablespaceError};
 
 /// What a filesystem of its own has at its root, and no tablespace minds.
@@ -288,7 +288,7 @@ fn place_of(oid: u32, path: &Path, lsn: Lsn, destinations: Destinations<'_>) -> 
             Ok(Found::Empty)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
-            can_be_made(path, destinations.owner).map_err(unusable)?;
+            places::check(path, path, destinations.owner).map_err(|error| unusable(error.to_string()))?;
             Ok(Found::Absent)
         }
         Err(error) => Err(unusable(error.to_string())),
@@ -314,25 +314,6 @@ pub(crate) fn look_into(oid: u32, path: &Path, lsn: Lsn) -> Result<(), ReplayedE
         }
     }
     Ok(())
-}
-
-/// Whether the missing directory can be made here, and be reached by the server's user.
-fn can_be_made(path: &Path, owner: Option<&Account>) -> Result<(), String> {
-    let above = path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok());
-    let above = above.unwrap_or(Path::new("/"));
-    if !above.is_dir() {
-        return Err(format!("{} is not a directory", above.display()));
-    }
-    let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(above, wanted)
-        .map_err(|errno| format!("it is not there and cannot be made in {}: {errno}", above.display()))?;
-    let Some(owner) = owner else { return Ok(()) };
-    let mut command = owner.command(Path::new("/bin/sh"));
-    command.args(["-c", "test -x \"$0\""]).arg(above).current_dir("/").stdin(Stdio::null());
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        _ => Err(format!("user {} cannot go through {}", owner.name, above.display())),
-    }
 }
 
 /// Whether one contains the other, also by another name.

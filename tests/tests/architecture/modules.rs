@@ -41,6 +41,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "includes",
             "in_effect",
             "ownership",
+            "places",
             "tablespaces",
             "replayed",
             "plan_file",

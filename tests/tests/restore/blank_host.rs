@@ -171,6 +171,8 @@ fn destinations_are_looked_at_first(ground: &Ground, scratch: &Scratch, target: 
         std::os::unix::fs::chown(&closed, Some(0), Some(0)).unwrap();
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
         restore(ground, scratch, &closed.join("data"), &[]).failure(3, &["cannot enter", "closed"]);
+        let to = ["--config-to", closed.to_str().unwrap()];
+        restore(ground, scratch, target, &to).failure(3, &["cannot enter", "closed"]);
     }
 }
 

@@ -1,0 +1,151 @@
+//! Places that a restore will write to, looked at before it does.
+//!
+//! A place is absent or empty; it can be made or filled by this process; and the server's user gets as far as it must. That last is
+//! asked as that user, since nothing but the system knows what groups, access lists and mounts let through. Nothing is made.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::ownership::Account;
+
+/// A place that a restore cannot have.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// A directory to be filled holds something.
+    #[error("{what} {} is not empty: it holds {found}", path.display())]
+    NotEmpty {
+        /// What it is for.
+        what: String,
+        /// The directory.
+        path: PathBuf,
+        /// An entry of it.
+        found: String,
+    },
+    /// A directory that something must be written into.
+    #[error("nothing can be written into {}: {source}", path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The server's user cannot enter a directory on the way.
+    #[error("user {user}, who runs the server, cannot enter {}", path.display())]
+    NoEntry {
+        /// The user.
+        user: String,
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl PlaceError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotWritable { .. } => {
+                Some("run as a user that may write there, or name another directory".into())
+            }
+            Self::NoEntry { .. } => {
+                Some("give that user the right (chmod o+x), or name a place below another directory".into())
+            }
+            Self::NotEmpty { what, .. } if what.contains("tablespace") => Some(
+                "nothing is ever deleted or replaced here; map the tablespace elsewhere with --tablespace-map A=B".into(),
+            ),
+            Self::NotEmpty { .. } => {
+                Some("nothing is ever deleted or replaced here; name an empty or absent directory".into())
+            }
+        }
+    }
+}
+
+/// Absent, or a directory without a single entry.
+///
+/// # Errors
+/// [`PlaceError::NotEmpty`], [`PlaceError::NotWritable`].
+pub fn check_empty(what: &str, path: &Path) -> Result<(), PlaceError> {
+    let failed = |source| PlaceError::NotWritable { path: path.to_owned(), source };
+    let mut entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A link that leads nowhere is not absent: creating the directory would fail later.
+            return match std::fs::symlink_metadata(path) {
+                Ok(_) => Err(failed(error)),
+                Err(_) => Ok(()),
+            };
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    match entries.next() {
+        None => Ok(()),
+        Some(Ok(entry)) => Err(PlaceError::NotEmpty {
+            what: what.to_owned(),
+            path: path.to_owned(),
+            found: entry.file_name().to_string_lossy().into_owned(),
+        }),
+        Some(Err(error)) => Err(failed(error)),
+    }
+}
+
+/// Whether `path` can be made or filled, and whether the server's user gets as far as what is there of `entered`.
+///
+/// # Errors
+/// [`PlaceError::NotWritable`], [`PlaceError::NoEntry`].
+pub fn check(path: &Path, entered: &Path, owner: Option<&Account>) -> Result<(), PlaceError> {
+    use rustix::fs::{Access, AtFlags, CWD};
+    let there = |path: &'_ Path| -> PathBuf {
+        let there = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
+        there.unwrap_or(Path::new("/")).to_owned()
+    };
+    let existing = &there(path);
+    let refused = |source: std::io::Error| PlaceError::NotWritable { path: existing.to_owned(), source };
+    if !std::fs::metadata(existing).map_err(refused)?.is_dir() {
+        return Err(refused(std::io::ErrorKind::NotADirectory.into()));
+    }
+    rustix::fs::accessat(CWD, existing, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|errno| refused(errno.into()))?;
+    let entered = there(entered);
+    match owner {
+        Some(owner) if !may(owner, "-x", &entered) => {
+            Err(PlaceError::NoEntry { user: owner.name.clone(), path: entered })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `test` holds of a directory when that account asks.
+pub fn may(account: &Account, test: &str, directory: &Path) -> bool {
+    let mut command = account.command(Path::new("/bin/sh"));
+    command.args(["-c", &format!("test {test} \"$0\"")]).arg(directory);
+    command.current_dir("/").stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is given to the server's user need only be reached by it; what it merely reads it must enter too.
+    #[test]
+    fn the_servers_user_must_enter_what_is_not_given_to_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let scratch = tempfile::tempdir().unwrap();
+        let closed = scratch.path().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        for (path, mode) in [(scratch.path(), 0o711), (&closed, 0o700)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        assert!(check(&closed, &closed, None).is_ok());
+        if Account::current().uid != 0 {
+            return;
+        }
+        let nobody = Account { uid: 65_534, gid: 65_534, name: "nobody".into() };
+        assert!(check(&closed, scratch.path(), Some(&nobody)).is_ok());
+        for path in [closed.clone(), closed.join("below")] {
+            let refused = check(&path, &path, Some(&nobody)).unwrap_err();
+            assert!(matches!(&refused, PlaceError::NoEntry { path, .. } if *path == closed), "{refused}");
+        }
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();
+        assert!(check(&closed, &closed, Some(&nobody)).is_ok());
+    }
+}
