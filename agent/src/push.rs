@@ -53,7 +53,7 @@ impl WalSource {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let file: WalFile = name.parse().with_context(|| format!("cannot archive {}", path.display()))?;
         let cannot_read = || format!("cannot read {}", path.display());
-        let bytes = read_whole(path).with_context(cannot_read)?;
+        let bytes = read_whole(path, std::thread::Builder::new()).with_context(cannot_read)?;
         let origin = claims::Origin::read(path, file, &bytes)?;
         Ok(Self { file, bytes, origin })
     }
@@ -157,7 +157,7 @@ async fn put(lineage: &Lineage, file: WalFile, bytes: Vec<u8>, codec: Codec) -> 
 
 /// Reads a file that may still be looked at by others, but no longer changes. A segment is read by two threads: most of the
 /// time goes into memory that the process touches for the first time.
-fn read_whole(path: &Path) -> anyhow::Result<Vec<u8>> {
+fn read_whole(path: &Path, helper: std::thread::Builder) -> anyhow::Result<Vec<u8>> {
     use std::os::unix::fs::FileExt as _;
     let file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
@@ -165,21 +165,44 @@ fn read_whole(path: &Path) -> anyhow::Result<Vec<u8>> {
         anyhow::bail!("it is not a file of WAL");
     }
     let mut bytes = vec![0; usize::try_from(metadata.len())?];
-    let half = if bytes.len() < TWO_READERS_BYTES { bytes.len() } else { bytes.len() / 2 };
-    let (first, second) = bytes.split_at_mut(half);
-    let read = std::thread::scope(|scope| {
-        let second = match second.len() {
-            0 => None,
-            _ => Some(
-                std::thread::Builder::new()
-                    .spawn_scoped(scope, || file.read_exact_at(second, half as u64))?,
-            ),
-        };
-        file.read_exact_at(first, 0)?;
-        second.map_or(Ok(()), |second| {
-            second.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread ended unexpectedly")))
-        })
-    });
-    read?;
+    let alone = bytes.len() < TWO_READERS_BYTES;
+    let half = if alone { bytes.len() } else { bytes.len() / 2 };
+    let helped = {
+        let (first, second) = bytes.split_at_mut(half);
+        let file = &file;
+        std::thread::scope(|scope| -> std::io::Result<bool> {
+            let read_second = move || file.read_exact_at(second, half as u64);
+            let helper = if alone { None } else { helper.spawn_scoped(scope, read_second).ok() };
+            file.read_exact_at(first, 0)?;
+            let ended = || std::io::Error::other("a thread ended unexpectedly");
+            let read = helper.map(|helper| helper.join().unwrap_or_else(|_| Err(ended())));
+            read.transpose().map(|read| read.is_some())
+        })?
+    };
+    // A thread that cannot be started is one that does not help, as where the host limits them.
+    if !helped && let Some(second) = bytes.get_mut(half..) {
+        file.read_exact_at(second, half as u64)?;
+    }
     Ok(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+
+    /// A stack that no memory is there for stands for a limit on threads: the file is whole also where no second one starts.
+    #[test]
+    fn a_file_is_read_whole_with_and_without_a_second_thread() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("segment");
+        let alone = || std::thread::Builder::new().stack_size(1 << 60);
+        assert!(alone().spawn(|| ()).is_err());
+        for length in [0, 1, TWO_READERS_BYTES - 1, TWO_READERS_BYTES, TWO_READERS_BYTES + 4097] {
+            let content: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            std::fs::write(&path, &content).unwrap();
+            assert!(read_whole(&path, std::thread::Builder::new()).unwrap() == content, "{length} bytes");
+            assert!(read_whole(&path, alone()).unwrap() == content, "{length} bytes, one thread");
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub(super) struct Shared<'a> {
     stretches: Vec<(AtomicUsize, usize)>,
     /// Bytes written through the page cache by all.
     pub(super) cached: AtomicU64,
+    /// Bytes written past it.
+    pub(super) direct: AtomicU64,
     /// Someone failed; everyone stops at the next extent.
     pub(super) stop: AtomicBool,
 }
@@ -76,8 +78,8 @@ pub(super) fn run(
     let lanes = jobs.clamp(1, packs.max(1));
     let stretches =
         (0..lanes).map(|lane| (AtomicUsize::new(packs * lane / lanes), packs * (lane + 1) / lanes)).collect();
-    let (cached, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let shared = Shared { runtime, lineage, work, layout, progress, stretches, cached, stop };
+    let (cached, direct, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let shared = Shared { runtime, lineage, work, layout, progress, stretches, cached, direct, stop };
     let finished = AtomicBool::new(false);
     let writers = writers_for(lanes);
     // As many as can be on their way and one for each lane to fill, so that handing over never waits.
@@ -127,7 +129,8 @@ pub(super) fn run(
         finished.store(true, Ordering::Relaxed);
         behind.thread().unpark();
         let behind = behind.join().unwrap_or(Err(RebuildError::Thread));
-        total.and_then(|total| behind.map(|()| total))
+        let direct_bytes = shared.direct.load(Ordering::Relaxed);
+        total.and_then(|total| behind.map(|()| Rebuilt { direct_bytes, ..total }))
     })
 }
 

@@ -54,6 +54,8 @@ pub struct Rebuilt {
     pub files: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// Those of them that went past the page cache.
+    pub direct_bytes: u64,
     /// Bytes fetched from the repository's packs.
     pub fetched_bytes: u64,
     /// Requests made for packs.
@@ -85,6 +87,7 @@ pub fn rebuild(
     let layout = Layout::create(options, manifest.data_directory_mode)?;
     let work = list_files(runtime, lineage, manifest, &layout)?;
     let totals = lane::run(runtime, lineage, &work, &layout, options.jobs, progress)?;
+    tracing::debug!(bytes = work.total_bytes(), totals.direct_bytes, "all files are written");
     layout.seal()?;
     sync::everything(&layout, &work)?;
     Ok(Rebuilt { files: work.file_count(), bytes: work.total_bytes(), ..totals })

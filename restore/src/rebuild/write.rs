@@ -11,6 +11,7 @@
 //! itself through the page cache.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -79,6 +80,7 @@ impl Buffer {
 pub(super) struct Target {
     pub(super) number: u32,
     file: Arc<File>,
+    /// Whether it was opened to go past the page cache. Whether it still does the kernel knows, for all clones.
     direct: bool,
 }
 
@@ -103,7 +105,20 @@ impl Target {
 
     /// Whether it should be left to the writers.
     pub(super) fn is_direct(&self) -> bool {
-        self.direct
+        self.direct && rustix::fs::fcntl_getfl(&*self.file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
+    }
+
+    /// Writes past the page cache; `false` where that cannot be done, nor will be tried again: the write is still to be made.
+    fn write_direct(&self, bytes: &[u8], begin: u64) -> io::Result<bool> {
+        match self.file.write_all_at(bytes, begin) {
+            Ok(()) => Ok(true),
+            // A disk of larger blocks, or a filesystem that promised more than it can.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                rustix::fs::fcntl_setfl(&*self.file, OFlags::empty())?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes one extent to its place; the last one of a file finishes it.
@@ -111,23 +126,15 @@ impl Target {
         let place = shared.work.place(task.file);
         let failed = |source| shared.layout.io("write", place, source);
         let (begin, _) = shared.work.stretch(task);
-        let direct = self.direct
-            && match self.file.write_all_at(bytes, begin) {
-                Ok(()) => true,
-                // A disk of larger blocks, or a filesystem that promised more than it can.
-                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                    rustix::fs::fcntl_setfl(&self.file, OFlags::empty())
-                        .map_err(|errno| failed(errno.into()))?;
-                    false
-                }
-                Err(error) => return Err(failed(error)),
-            };
-        if !direct {
+        let written = self.is_direct() && self.write_direct(bytes, begin).map_err(failed)?;
+        if !written {
             for (piece, at) in bytes.chunks(CACHED_WRITE_BYTES).zip((begin..).step_by(CACHED_WRITE_BYTES)) {
                 self.file.write_all_at(piece, at).map_err(failed)?;
             }
-            shared.cached.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
+        // Where another thread gave direct writes up meanwhile, this one went through the page cache.
+        let way = if written && self.is_direct() { &shared.direct } else { &shared.cached };
+        way.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         (shared.progress)(bytes.len() as u64);
         if let Some((mode, mtime)) = shared.work.written(task.file) {
             shared.layout.finish_file(&*self.file, place, mode, mtime)?;
