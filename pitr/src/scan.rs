@@ -10,7 +10,7 @@ use crate::wal::WalError;
 use crate::wal::event::{self, Event};
 use crate::wal::page::SegmentHeader;
 use crate::wal::reader::{Crossing, Record, RecordReader, Stop};
-use crate::wal::record::HEADER;
+use crate::wal::record::{HEADER, RM_TBLSPC};
 
 /// What one pass over a segment found.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +66,26 @@ pub fn scan_segment(bytes: &[u8], name: SegmentName) -> Result<SegmentScan, WalE
     let valid_len = if end == ChainEnd::Full { bytes.len() } else { reader.valid_len() };
     carry(&mut index, &reader);
     Ok(SegmentScan { header, end, valid_len: valid_len as u64, index })
+}
+
+/// The first record of the tablespace manager that starts and ends in the segment and cannot be taken apart. An index says of one
+/// record only that it is such a one, and not whose.
+///
+/// # Errors
+/// [`WalError`], as of [`scan_segment`].
+pub fn undecoded_tablespace(bytes: &[u8], name: SegmentName) -> Result<Option<Lsn>, WalError> {
+    let mut reader = RecordReader::new(bytes, name)?;
+    let major = reader.header().major;
+    let mut scratch = Vec::new();
+    while let Some(record) = reader.next_record() {
+        if record.header.rmid == RM_TBLSPC
+            && event::decode(&record.header, record.body(&mut scratch), record.lsn, record.end, major)
+                .is_err()
+        {
+            return Ok(Some(record.lsn));
+        }
+    }
+    Ok(None)
 }
 
 fn empty_index(header: &SegmentHeader, segment: SegmentName) -> SegmentIndex {

@@ -53,6 +53,11 @@ impl WalWriter {
         self.record(5, 0x00, 700, &body)
     }
 
+    /// A record of the resource manager `rmid` that is valid and too short to be taken apart.
+    pub(super) fn strange(&mut self, rmid: u8) -> &mut Self {
+        self.record(rmid, 0x00, 700, &[255, 2, 1, 1])
+    }
+
     /// Records without meaning, until `left` bytes are left in the segment.
     pub(super) fn leave(&mut self, left: u64) -> &mut Self {
         while self.size - self.lsn % self.size > PAGE {

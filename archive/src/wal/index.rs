@@ -1,6 +1,6 @@
 //! The index of a stored segment (I16).
 
-use highwater_pitr::index::{SegmentIndex, TablespaceRecord, join};
+use highwater_pitr::index::{SegmentIndex, crossing};
 use highwater_pitr::scan::scan_segment;
 use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::timeline::TimelineId;
@@ -8,7 +8,7 @@ use highwater_pitr::timeline::TimelineId;
 use super::get::{read_head, read_object};
 use super::{WalGetError, get};
 use crate::names;
-use crate::repository::lineage::Lineage;
+use crate::repository::lineage::{Lineage, LineageError};
 
 /// The index of a segment, by one ranged read of its object; `None` when the segment is proven absent.
 ///
@@ -59,31 +59,31 @@ pub async fn get_indexed(
     Ok(Some((bytes, index)))
 }
 
-/// The tablespaces made or dropped by records that end in the segment of `index`: one that its beginning cuts belongs to the
-/// segment before, whose index is read only where the bytes carried in may be such a record's. `None` when it then is not
-/// to be had.
+/// The index of the segment that the one of `index` continues, whatever timeline it lies on; `None` when there is none here, or
+/// what is here is damaged: then another place may have it.
 ///
 /// # Errors
-/// [`WalGetError`].
-pub async fn tablespaces_ending_in(
+/// [`WalGetError`] when the store cannot say.
+pub async fn read_index_before(
     lineage: &Lineage,
     index: &SegmentIndex,
-) -> Result<Option<Vec<TablespaceRecord>>, WalGetError> {
-    let own = index.tablespaces.iter().cloned();
-    if !index.carried_in.may_end_a_tablespace() {
-        return Ok(Some(own.collect()));
-    }
-    let Some(number) = index.segment.number(index.segment_size).checked_sub(1) else { return Ok(None) };
-    // The one before may lie on an older timeline; only the one that joins is it.
-    for timeline in (1..=index.segment.timeline.get()).rev().filter_map(TimelineId::new) {
-        let name = SegmentName::from_number(timeline, number, index.segment_size);
-        if let Some(left) = read_index(lineage, name).await?
-            && let Ok(seam) = join(&left, index)
-        {
-            return Ok(Some(seam.tablespace.into_iter().chain(own).collect()));
+) -> Result<Option<SegmentIndex>, WalGetError> {
+    for name in names_before(index) {
+        match read_index(lineage, name).await {
+            Ok(Some(left)) if crossing(&left, index).is_ok() => return Ok(Some(left)),
+            Err(error @ WalGetError::Lineage(LineageError::Store(_))) => return Err(error),
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(None)
+}
+
+/// The names that the segment before the one of `index` may have: its own timeline's first, then those of older ones.
+pub fn names_before(index: &SegmentIndex) -> impl Iterator<Item = SegmentName> {
+    let (segment, size) = (index.segment, index.segment_size);
+    let timelines = (1..=segment.timeline.get()).rev().filter_map(TimelineId::new);
+    let number = segment.number(size).checked_sub(1);
+    timelines.filter_map(move |timeline| Some(SegmentName::from_number(timeline, number?, size)))
 }
 
 /// The index, if it is of this segment.

@@ -32,7 +32,7 @@ mod tests;
 pub use claim::{Claim, ClaimError, Claimed, claim_timeline, read_claim};
 pub use error::{Content, WalGetError, WalPutError};
 pub use get::get;
-pub use index::{get_indexed, read_index, tablespaces_ending_in};
+pub use index::{get_indexed, names_before, read_index, read_index_before};
 pub use list::{
     StoredSegment, TimelineListing, list_histories, list_segments, list_timeline, list_timelines,
 };

@@ -325,6 +325,15 @@ pub fn join(left: &SegmentIndex, right: &SegmentIndex) -> Result<Seam, Hole> {
     chain.push(right)
 }
 
+/// What crosses from `left` into `right`, as [`join`] says it: also where a record beside it could not be decoded.
+///
+/// # Errors
+/// [`Hole`] when they do not join, or what crosses itself cannot be decoded.
+pub fn crossing(left: &SegmentIndex, right: &SegmentIndex) -> Result<Seam, Hole> {
+    let decoded = |index: &SegmentIndex| SegmentIndex { undecoded: None, ..index.clone() };
+    join(&decoded(left), &decoded(right))
+}
+
 #[cfg(test)]
 #[path = "chain_tests.rs"]
 mod tests;

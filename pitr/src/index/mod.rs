@@ -18,7 +18,7 @@ use crate::wal::version::PgMajor;
 pub use crate::wal::event::{
     CheckpointRecord, RestorePointRecord, TablespaceChange, TablespaceRecord, TransactionEnd, TransactionKind,
 };
-pub use chain::{Chain, Hole, Seam, join};
+pub use chain::{Chain, Hole, Seam, crossing, join};
 
 /// The version of the decoder in this program. It rises with the encoding, and with any correction in what is indexed.
 pub const DECODER: u16 = 2;

@@ -32,9 +32,11 @@ use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::{Lineage, LineageError};
 use highwater_archive::repository::{Patience, Repository, Silent};
 use highwater_archive::wal::{self, WalGetError};
-use highwater_pitr::index::TablespaceRecord;
+use highwater_pitr::index::SegmentIndex;
+use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::WalFile;
 
+use standby::Held;
 pub use verdict::{Answer, Verdict, verdict};
 
 use crate::plan_file::{PlanFile, Scope};
@@ -103,8 +105,8 @@ impl Source {
 #[derive(Debug)]
 struct Delivery {
     bytes: Vec<u8>,
-    /// What its replay makes and drops, where that must be known; `None` while it is not.
-    made: Option<Vec<TablespaceRecord>>,
+    /// Its index, where it must be known what its replay makes and drops.
+    index: Option<Box<SegmentIndex>>,
 }
 
 /// What is wanted and how.
@@ -169,6 +171,24 @@ pub enum FetchError {
         /// What would happen.
         why: ReplayedError,
     },
+    /// A record in it is of the tablespace manager, and nobody knows what it does.
+    #[error("{file} is not handed out: what its record at LSN {lsn} does with a tablespace cannot be told")]
+    StrangeTablespace {
+        /// The file.
+        file: String,
+        /// The record.
+        lsn: Lsn,
+    },
+    /// It begins with the end of a record that may make a tablespace, and the beginning is nowhere.
+    #[error(
+        "{file} is not handed out: the record that comes in from {before} may make a tablespace, and that segment is whole neither in a repository nor in pg_wal"
+    )]
+    CutTablespace {
+        /// The file.
+        file: String,
+        /// The segment before it.
+        before: String,
+    },
     /// It could not be put where PostgreSQL wants it.
     #[error(transparent)]
     Put(#[from] DurableError),
@@ -184,6 +204,12 @@ impl FetchError {
             }
             Self::Tablespace { .. } => Some(
                 "a standby cannot put it elsewhere: let it run on another host, or move what is there away, and start it again".into(),
+            ),
+            Self::StrangeTablespace { .. } => Some(
+                "use the newest version of highwater; else let the standby get this segment from its upstream, where no other server's tablespaces lie on its host".into(),
+            ),
+            Self::CutTablespace { .. } => Some(
+                "bring that segment from the upstream's pg_wal into the standby's, and start it again; or restore from a newer backup".into(),
             ),
             Self::Put(error) => error.hint(),
         }
@@ -214,12 +240,13 @@ pub async fn fetch(
     let waited = || Duration::try_from(clock.now().duration_since(begun)).unwrap_or_default();
     loop {
         let answers = match ask_all(sources, request, request.left(waited())).await {
-            Round::Found(Delivery { bytes, made }) => {
-                standby::may_be_replayed(made.iter().flatten(), request.data_dir)
-                    .map_err(|why| FetchError::Tablespace { file: request.file.to_string(), why })?;
-                durable::replace(request.destination, &[bytes])?;
-                return Ok(Outcome::Delivered);
-            }
+            Round::Found(delivery) => match standby::hold_against_host(&delivery, request, sources).await? {
+                Held::Free => {
+                    durable::replace(request.destination, &[delivery.bytes])?;
+                    return Ok(Outcome::Delivered);
+                }
+                Held::NotKnown(failed) => vec![Answer::Failed(failed)],
+            },
             Round::Answers(answers) => answers,
         };
         let waited = waited();
@@ -313,10 +340,12 @@ async fn ask_lineage(
     };
     let goes_on = request.plan.is_some_and(|plan| plan.last_segment.is_none());
     let got = match request.file {
-        WalFile::Segment(name) if goes_on => standby::get(lineage, name).await,
+        WalFile::Segment(name) if goes_on => wal::get_indexed(lineage, name)
+            .await
+            .map(|found| found.map(|(bytes, index)| Delivery { bytes, index: Some(Box::new(index)) })),
         _ => wal::get(lineage, &request.file)
             .await
-            .map(|found| found.map(|bytes| Delivery { bytes, made: Some(Vec::new()) })),
+            .map(|found| found.map(|bytes| Delivery { bytes, index: None })),
     };
     let got = got.map_err(|error| {
         // Whatever the store says may be mended while PostgreSQL waits: a mount, a permission, a network. Damage stays.
@@ -331,13 +360,7 @@ async fn ask_lineage(
             return Err(failed("another repository lies at this URL now".to_owned(), None, true));
         }
     }
-    match got {
-        Some(Delivery { made: None, .. }) => {
-            let reason = "whether it makes a tablespace is not known without the segment before it";
-            Err(failed(format!("{}: {reason}", request.file), None, false))
-        }
-        got => Ok(got),
-    }
+    Ok(got)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Fetching from stores that fail, lie and come back.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -254,3 +255,5 @@ fn a_round_is_bounded_by_the_deadline_alone() {
     assert_eq!(request(300).left(seconds(301)), SHORTEST_QUESTION);
     assert_eq!(request(9000).left(seconds(0)), seconds(9000));
 }
+
+mod crossing;
