@@ -1,8 +1,10 @@
 //! Segments for a standby that begin with the end of a CREATE TABLESPACE, and where its beginning may be found.
 
+#![allow(clippy::disallowed_methods, reason = "tests lay out a data directory as a server does")]
+
 use highwater_archive::seal::Codec;
 use highwater_pitr::control::{ControlFile, invalidate_checkpoint};
-use highwater_pitr::segment::SegmentName;
+use highwater_pitr::segment::{SegmentName, WalSegmentSize};
 use highwater_pitr::timeline::TimelineHistory;
 
 use super::*;
@@ -32,7 +34,7 @@ impl Host {
         for below in ["data/pg_wal", "data/pg_tblspc", "data/global", "data/highwater"] {
             std::fs::create_dir_all(directory.path().join(below)).unwrap();
         }
-        let mut wal = WalWriter::new(1, WalSegmentSize::DEFAULT, 3);
+        let mut wal = WalWriter::new(testing::SYSTEM_IDENTIFIER, WalSegmentSize::DEFAULT, 3);
         wal.commit(800, 1).leave(40).tablespace(16400, path.to_str().unwrap()).commit(801, 2).fill(7);
         let (first, second) = (wal.segment(3), wal.segment(4));
         Host { directory, path, first, second }
@@ -78,7 +80,9 @@ impl Host {
         let outcome = fetch(&request, sources, &clock).await;
         // What PostgreSQL would take is there exactly when it was handed out.
         assert_eq!(delivered(&outcome), destination.exists());
-        let _ = std::fs::remove_file(&destination);
+        if delivered(&outcome) {
+            std::fs::remove_file(&destination).unwrap();
+        }
         outcome
     }
 }
@@ -198,7 +202,7 @@ fn control_with_redo(redo: u64) -> Vec<u8> {
 async fn a_strange_tablespace_is_not_handed_out() {
     let host = Host::new();
     for (manager, handed_out) in [(1, true), (5, false)] {
-        let mut wal = WalWriter::new(1, WalSegmentSize::DEFAULT, 3);
+        let mut wal = WalWriter::new(testing::SYSTEM_IDENTIFIER, WalSegmentSize::DEFAULT, 3);
         wal.strange(1).strange(manager).fill(7);
         let segment = wal.segment(3);
         let lineage = holding(&MemoryStore::new(), &[&segment]).await;
