@@ -1,4 +1,4 @@
-//! What every command works with: the configuration, the repositories opened, the clock, and how output is wanted.
+//! What every command works with: the configuration, the clock, and how output is wanted.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,10 +43,10 @@ pub struct Context {
 
 impl Context {
     /// A context for these flags. The configuration is read when it is first asked for, since not every command needs one.
-    pub fn new(global: GlobalArgs) -> anyhow::Result<Self> {
+    pub fn new(global: GlobalArgs) -> Self {
         let GlobalArgs { config, cluster, set, json, verbose: _ } = global;
         let selection = Selection { file: config, cluster, set };
-        Ok(Self { selection, config: OnceLock::new(), json, clock: Arc::new(SystemClock) })
+        Self { selection, config: OnceLock::new(), json, clock: Arc::new(SystemClock) }
     }
 
     /// The cluster that `--cluster` names, which a command without a configuration needs too.

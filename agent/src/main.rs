@@ -1,8 +1,9 @@
 //! The `highwater` command, on one page: read the arguments, run one subcommand, report, exit.
 //!
 //! What a subcommand does lies in `commands/<name>.rs`. What they share: `config` (file, environment, flags), `context`
-//! (configuration and open repositories), `host_state` (which lineage this data directory writes), `pg` (SQL), `push` (one
-//! file of WAL into every repository), `progress`, `report` (errors with hints) and `exit` (the table of exit codes).
+//! (configuration, clock and output), `repositories` (opened, and compared with what was pinned), `host_state` (which lineage
+//! this data directory writes), `pg` (SQL), `push` (one file of WAL into every repository), `progress`, `report` (errors with
+//! hints) and `exit` (the table of exit codes).
 
 mod backup;
 mod check;
@@ -43,6 +44,6 @@ fn main() -> std::process::ExitCode {
     };
     let json = cli.global.json;
     report::start_log(cli.global.verbose, caller);
-    let outcome = context::Context::new(cli.global).and_then(|context| commands::run(&context, cli.command));
+    let outcome = commands::run(&context::Context::new(cli.global), cli.command);
     report::finish(outcome, json, caller)
 }

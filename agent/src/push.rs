@@ -1,4 +1,4 @@
-//! One file of WAL into the repositories: what `archive-push` does, and what the agent will do ahead of it.
+//! One file of WAL into the repositories: what `archive-push` does.
 //!
 //! The file is read once. For each repository, all at the same time: the repository, the keyring and the lineage that this data
 //! directory writes are opened and compared with what was pinned; the lineage must not have ended; the file's timeline must be

@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use highwater_archive::catalog::CatalogError;
 use highwater_archive::durable::DurableError;
 use highwater_archive::keyring::KeyringError;
 use highwater_archive::lineage::LineageError;
@@ -13,6 +14,8 @@ use highwater_archive::repository::RepositoryError;
 use highwater_archive::store::StoreError;
 use highwater_archive::wal::{ClaimError, WalGetError, WalPutError};
 use highwater_pitr::control::ControlError;
+use highwater_pitr::segment::NameError;
+use highwater_pitr::timeline::HistoryError;
 use highwater_restore::RestoreError;
 use highwater_restore::plan_file::PlanFileError;
 use highwater_restore::server::ServerError;
@@ -86,10 +89,13 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         KeyringError,
         RepositoryError,
         LineageError,
+        CatalogError,
         WalPutError,
         WalGetError,
         ClaimError,
         ControlError,
+        NameError,
+        HistoryError,
         Incomplete,
         BackupError,
         PlanFileError,
@@ -206,5 +212,21 @@ pub fn start_log(verbose: u8, caller: Caller) {
     // A second subscriber can only exist if this is called twice, and then the first one serves.
     if tracing::subscriber::set_global_default(log).is_err() {
         line("error: the log was started twice");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error that shows another one through skips it in the chain of causes, so each kind is asked by its own name.
+    #[test]
+    fn a_hint_is_found_below_errors_that_show_each_other_through() {
+        let lost =
+            || StoreError::NoRoot { store: "file:///srv/backup".into(), reason: "no such directory".into() };
+        let listed = anyhow::Error::from(CatalogError::Lineage(LineageError::Store(lost())));
+        let expected = lost().hint();
+        assert!(expected.is_some());
+        assert_eq!(hint(&listed.context("cannot list")), expected);
     }
 }

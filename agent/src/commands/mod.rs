@@ -1,6 +1,6 @@
 //! One file a subcommand: `Args`, what the command takes, and `run`, what it does.
 //!
-//! A new one is a file here, a line in [`Command`] and a line in [`run`].
+//! A new one is a file here and a line in each of [`Command`], [`Command::writes_as_owner`] and [`run`].
 
 mod adopt;
 mod archive_get;

@@ -16,7 +16,7 @@ mod units;
 
 pub use error::ConfigError;
 pub use reference::{described, reference};
-pub use resolve::{Config, KeySource, RepositoryConfig, shell_quoted};
+pub use resolve::{Config, KeySource, RepositoryConfig};
 pub use secret::{WITHIN as SECRET_WITHIN, in_time, run as secret_from_command};
 
 use std::path::PathBuf;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use highwater_archive::names::ClusterName;
 use highwater_archive::seal::Codec;
 use highwater_archive::store::{SecretString, StoreSpec};
+use highwater_restore::conf_file::shell_word;
 
 use super::options::{self as opt, Opt};
 use super::raw::{Raw, environment_name};
@@ -99,20 +100,10 @@ impl Config {
         let usual = Path::new(DIRECTORY).join(format!("{}.toml", self.cluster));
         match &self.file {
             Some(file) if *file != usual => {
-                format!("--config {} --cluster {}", shell_quoted(&file.to_string_lossy()), self.cluster)
+                format!("--config {} --cluster {}", shell_word(&file.to_string_lossy()), self.cluster)
             }
             Some(_) | None => format!("--cluster {}", self.cluster),
         }
-    }
-}
-
-/// Quotes a word for a POSIX shell where it needs it.
-pub fn shell_quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 

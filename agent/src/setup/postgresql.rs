@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, shell_quoted};
+use highwater_restore::conf_file::shell_word;
+
+use crate::config::Config;
 
 /// The `archive_command` for this configuration, as PostgreSQL is to run it.
 pub fn archive_command(config: &Config, program: &Path) -> String {
-    let program = shell_quoted(&program.to_string_lossy()).replace('%', "%%");
+    let program = shell_word(&program.to_string_lossy()).replace('%', "%%");
     format!("{program} {} archive-push %p", config.arguments().replace('%', "%%"))
 }
 

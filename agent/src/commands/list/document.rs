@@ -85,7 +85,7 @@ fn backup(entry: &BackupEntry) -> Value {
         "label": manifest.label,
         "started_at": manifest.started_at.to_string(),
         "stopped_at": manifest.stopped_at.to_string(),
-        "postgresql": manifest.postgresql.version,
+        "postgresql_version": manifest.postgresql.version,
         "timeline": manifest.wal.timeline.get(),
         "start_lsn": manifest.wal.start_lsn.to_string(),
         "stop_lsn": manifest.wal.stop_lsn.to_string(),
@@ -94,7 +94,7 @@ fn backup(entry: &BackupEntry) -> Value {
         "files": manifest.counts.files,
         "bytes": manifest.counts.bytes,
         "stored_bytes": manifest.counts.stored_bytes,
-        "page_failures": manifest.page_failure_count,
+        "page_failure_count": manifest.page_failure_count,
         "missing_wal": entry.missing_wal,
     })
 }

@@ -23,6 +23,7 @@ pub struct Plan {
     backup: String,
     taken: String,
     repository: String,
+    url: String,
     target: String,
     timeline: String,
     stop: String,
@@ -52,7 +53,8 @@ impl Plan {
             cluster: sources.cluster().to_string(),
             backup: plan.backup.id.clone(),
             taken: manifest.stopped_at.to_string(),
-            repository: preflight.lineage.store().describe(),
+            repository: preflight.repository.clone(),
+            url: preflight.lineage.store().describe(),
             target: if request.standby { "a standby".to_owned() } else { request.target.to_string() },
             timeline: plan.timeline.to_string(),
             stop: stop.join(", "),
@@ -107,6 +109,7 @@ impl Plan {
             "backup": self.backup,
             "backup_stopped_at": self.taken,
             "repository": self.repository,
+            "url": self.url,
             "target": self.target,
             "timeline": self.timeline,
             "stop": self.stop,
@@ -128,7 +131,7 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "repository  {}", self.repository)?;
+        writeln!(f, "repository  {}", self.url)?;
         writeln!(f, "backup      {} (ended {})", self.backup, self.taken)?;
         writeln!(f, "target      {} on timeline {} ({})", self.target, self.timeline, self.stop)?;
         let newest = self.newest_commit.as_deref().unwrap_or("none after the backup began");
