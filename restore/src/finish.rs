@@ -96,6 +96,12 @@ fn write(
     let kept = settings::cleaned(&auto_conf(data_dir)?);
     let configuration = format!("{}\n{kept}", in_effect.text);
     let mut notes = placed.notes.clone();
+    notes.extend(
+        in_effect
+            .unread
+            .iter()
+            .map(|path| format!("{} could not be read: what it sets is not known here", path.display())),
+    );
     let mut corrections = placed.missing(&configuration, data_dir);
     corrections.extend(in_effect::led_home(&configuration, original, data_dir));
     corrections.extend(tls_off(&configuration, data_dir, &mut notes));
@@ -114,7 +120,7 @@ fn write(
     text.push_str(&settings::recovery_block(&recovery));
     let end_isolation = (!request.replace_production).then(|| {
         let own = in_effect::not_shared(&configuration, original);
-        text.push_str(&settings::isolation_block_with(&own));
+        text.push_str(&settings::isolation_block(&own));
         settings::end_isolation_command(&data_dir.join(AUTO_CONF))
     });
     put(data_dir, AUTO_CONF, text.as_bytes(), owner, 0o600)?;

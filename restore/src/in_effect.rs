@@ -5,6 +5,7 @@
 //! taken before the data directory is known). So it is set again at the end of `postgresql.conf` itself; every other one is
 //! corrected in `postgresql.auto.conf`, which is read last.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::conf_file::{self, last_value, parse_line};
@@ -19,7 +20,7 @@ pub struct InEffect {
     /// The lines of the file and, in their places, of what it includes.
     pub text: String,
     /// Files that are included and could not be read: what they set is not known.
-    pub unread: Vec<PathBuf>,
+    pub unread: BTreeSet<PathBuf>,
 }
 
 /// Reads `file` and what it includes. One that is absent is empty.
@@ -33,7 +34,10 @@ fn add(file: &Path, depth: usize, found: &mut InEffect) {
     let content = match std::fs::read(file) {
         Ok(content) if depth <= MAX_DEPTH && found.text.len() + content.len() <= MAX_TEXT_BYTES => content,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-        Ok(_) | Err(_) => return found.unread.push(file.to_owned()),
+        Ok(_) | Err(_) => {
+            found.unread.insert(file.to_owned());
+            return;
+        }
     };
     let home = file.parent().unwrap_or(Path::new("/"));
     for line in String::from_utf8_lossy(&content).lines() {
@@ -54,7 +58,9 @@ fn add_directory(directory: &Path, depth: usize, found: &mut InEffect) {
     match files_of_directory(directory) {
         Ok(files) => files.iter().for_each(|file| add(file, depth, found)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(_) => found.unread.push(directory.to_owned()),
+        Err(_) => {
+            found.unread.insert(directory.to_owned());
+        }
     }
 }
 
@@ -120,8 +126,10 @@ mod tests {
         put("conf.d/9.conf", "include '/'\n");
         put("a.conf", "");
         assert_eq!(now(), line);
-        put("conf.d/9.conf", "include '9.conf'\n");
+        put("conf.d/9.conf", "include '9.conf'\ninclude '9.conf'\n");
         assert_eq!(now(), line);
+        let unread = read(&home.path().join("postgresql.conf")).unread;
+        assert_eq!(unread.len(), 1, "each is named once: {unread:?}");
     }
 
     #[test]

@@ -3,11 +3,33 @@
 //! A place is absent or empty; it can be made or filled by this process; and the server's user gets as far as it must. That last is
 //! asked as that user, since nothing but the system knows what groups, access lists and mounts let through. Nothing is made.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::ownership::Account;
+
+/// What a directory is to be filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The data directory.
+    Target,
+    /// `pg_wal`.
+    Wal,
+    /// The tablespace with this oid.
+    Tablespace(u32),
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target => f.write_str("the target directory"),
+            Self::Wal => f.write_str("the directory for pg_wal"),
+            Self::Tablespace(oid) => write!(f, "the directory of tablespace {oid}"),
+        }
+    }
+}
 
 /// A place that a restore cannot have.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +38,7 @@ pub enum PlaceError {
     #[error("{what} {} is not empty: it holds {found}", path.display())]
     NotEmpty {
         /// What it is for.
-        what: String,
+        what: Purpose,
         /// The directory.
         path: PathBuf,
         /// An entry of it.
@@ -50,10 +72,10 @@ impl PlaceError {
             Self::NoEntry { .. } => {
                 Some("give that user the right (chmod o+x), or name a place below another directory".into())
             }
-            Self::NotEmpty { what, .. } if what.contains("tablespace") => Some(
+            Self::NotEmpty { what: Purpose::Tablespace(_), .. } => Some(
                 "nothing is ever deleted or replaced here; map the tablespace elsewhere with --tablespace-map A=B".into(),
             ),
-            Self::NotEmpty { .. } => {
+            Self::NotEmpty { what: Purpose::Target | Purpose::Wal, .. } => {
                 Some("nothing is ever deleted or replaced here; name an empty or absent directory".into())
             }
         }
@@ -64,7 +86,7 @@ impl PlaceError {
 ///
 /// # Errors
 /// [`PlaceError::NotEmpty`], [`PlaceError::NotWritable`].
-pub fn check_empty(what: &str, path: &Path) -> Result<(), PlaceError> {
+pub fn check_empty(what: Purpose, path: &Path) -> Result<(), PlaceError> {
     let failed = |source| PlaceError::NotWritable { path: path.to_owned(), source };
     let mut entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
@@ -80,7 +102,7 @@ pub fn check_empty(what: &str, path: &Path) -> Result<(), PlaceError> {
     match entries.next() {
         None => Ok(()),
         Some(Ok(entry)) => Err(PlaceError::NotEmpty {
-            what: what.to_owned(),
+            what,
             path: path.to_owned(),
             found: entry.file_name().to_string_lossy().into_owned(),
         }),
@@ -119,6 +141,23 @@ pub fn may(account: &Account, test: &str, directory: &Path) -> bool {
     let mut command = account.command(Path::new("/bin/sh"));
     command.args(["-c", &format!("test {test} \"$0\"")]).arg(directory);
     command.current_dir("/").stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Whether one of two directories contains the other, also by another name.
+pub fn overlap(one: &Path, other: &Path) -> bool {
+    let (one, other) = (resolved(one), resolved(other));
+    one.starts_with(&other) || other.starts_with(&one)
+}
+
+/// The path with the links on it resolved, as far as it exists.
+pub fn resolved(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find_map(|above| {
+            let real = above.canonicalize().ok()?;
+            let rest = path.strip_prefix(above).ok()?;
+            Some(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
+        })
+        .unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]

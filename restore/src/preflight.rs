@@ -23,7 +23,7 @@ use highwater_pitr::timeline::TimelineId;
 use crate::error::RestoreError;
 use crate::outside::Relocation;
 use crate::ownership::{self, Account};
-use crate::places;
+use crate::places::{self, Purpose};
 use crate::plan_file::RepositoryToPlan;
 use crate::rebuild::{INCOMPLETE_MARKER, RebuildError};
 use crate::replayed::{self, Destinations, Replayed};
@@ -114,15 +114,10 @@ pub struct Preflight {
 }
 
 impl Preflight {
-    /// Every place that is filled: the data directory, `pg_wal` where it lies elsewhere, tablespaces.
-    fn filled<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = &'a Path> {
-        filled(request, &self.tablespaces)
-    }
-
     /// `cause` broke off the restore after it had begun to write: an error that says what that left, and what to type.
     pub fn unfinished(&self, request: &Request, cause: impl Into<RestoreError>) -> RestoreError {
         let cause = cause.into();
-        let mut written: Vec<PathBuf> = self.filled(request).map(Path::to_owned).collect();
+        let mut written: Vec<PathBuf> = filled(request, &self.tablespaces).map(Path::to_owned).collect();
         written.extend(self.configuration.entries());
         match &cause {
             // Somebody else writes here: nothing is ours to remove.
@@ -138,7 +133,7 @@ impl Preflight {
     }
 }
 
-/// The directories that a restore fills.
+/// The directories that a restore fills: the data directory, `pg_wal` where it lies elsewhere, tablespaces.
 fn filled<'a>(request: &'a Request, tablespaces: &'a [Placed]) -> impl Iterator<Item = &'a Path> {
     let own = [Some(request.target_dir.as_path()), request.wal_dir.as_deref()];
     own.into_iter().flatten().chain(tablespaces.iter().map(|placed| placed.directory.as_path()))
@@ -175,7 +170,7 @@ pub async fn preflight(
     let Manifest { tablespaces, tablespace_map, .. } = &manifest;
     let tablespaces = place_tablespaces(tablespaces, tablespace_map, &plan.stop.tablespaces, request)?;
     for placed in &tablespaces {
-        places::check_empty(&format!("the directory of tablespace {}", placed.oid), &placed.directory)?;
+        places::check_empty(Purpose::Tablespace(placed.oid), &placed.directory)?;
     }
     ControlFile::parse(&manifest.control.bytes)?;
     let configuration = match &request.config_to {
@@ -268,10 +263,10 @@ fn check_directories(request: &Request) -> Result<(), RestoreError> {
     if target.join(INCOMPLETE_MARKER).exists() {
         return Err(RestoreError::Incomplete { path: target.clone() });
     }
-    places::check_empty("the target directory", target)?;
+    places::check_empty(Purpose::Target, target)?;
     if let Some(wal_dir) = &request.wal_dir {
-        places::check_empty("the directory for pg_wal", wal_dir)?;
-        if wal_dir.starts_with(target) || target.starts_with(wal_dir) {
+        places::check_empty(Purpose::Wal, wal_dir)?;
+        if places::overlap(wal_dir, target) {
             let (first, second) = (wal_dir.display().to_string(), target.display().to_string());
             return Err(tablespaces::TablespaceError::Overlap { first, second }.into());
         }
@@ -461,8 +456,14 @@ mod tests {
         ));
         let overlap = Request { wal_dir: Some(target.join("wal")), ..request(directory.path().join("d2")) };
         assert!(check_directories(&overlap).is_ok());
-        let overlap = Request { wal_dir: Some("/x/d/wal".into()), ..request("/x/d".into()) };
-        assert!(matches!(check_directories(&overlap), Err(RestoreError::Tablespace(_))));
+        // Also by another name.
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        std::fs::remove_dir(&occupant).unwrap();
+        for (target, wal_dir) in [("/x/d".into(), "/x/d/wal".into()), (target, link.join("wal"))] {
+            let overlap = Request { wal_dir: Some(wal_dir), ..request(target) };
+            assert!(matches!(check_directories(&overlap), Err(RestoreError::Tablespace(_))));
+        }
     }
 
     /// A map that cannot be followed is told before anything is fetched.

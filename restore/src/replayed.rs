@@ -268,7 +268,7 @@ fn place_of(oid: u32, path: &Path, lsn: Lsn, destinations: Destinations<'_>) -> 
     let unusable = |reason: String| ReplayedError::Unusable { oid, path: path.to_owned(), lsn, reason };
     let overlap =
         |other: &Path| ReplayedError::Overlap { oid, path: path.to_owned(), lsn, other: other.to_owned() };
-    if let Some(other) = destinations.directories.iter().find(|other| overlaps(path, other)) {
+    if let Some(other) = destinations.directories.iter().find(|other| places::overlap(path, other)) {
         return Err(overlap(other));
     }
     for placed in destinations.placed {
@@ -276,7 +276,7 @@ fn place_of(oid: u32, path: &Path, lsn: Lsn, destinations: Destinations<'_>) -> 
         if placed.directory == path && Path::new(&placed.original) == path {
             return Ok(Found::Restored);
         }
-        if overlaps(path, &placed.directory) {
+        if places::overlap(path, &placed.directory) {
             return Err(overlap(&placed.directory));
         }
     }
@@ -285,6 +285,8 @@ fn place_of(oid: u32, path: &Path, lsn: Lsn, destinations: Destinations<'_>) -> 
         Ok(metadata) => {
             look_into(oid, path, lsn)?;
             belongs_to_server(metadata.uid(), destinations.owner).map_err(unusable)?;
+            let above = path.parent().unwrap_or(path);
+            places::check(path, above, destinations.owner).map_err(|error| unusable(error.to_string()))?;
             Ok(Found::Empty)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
@@ -314,23 +316,6 @@ pub(crate) fn look_into(oid: u32, path: &Path, lsn: Lsn) -> Result<(), ReplayedE
         }
     }
     Ok(())
-}
-
-/// Whether one contains the other, also by another name.
-fn overlaps(one: &Path, other: &Path) -> bool {
-    let (one, other) = (resolved(one), resolved(other));
-    one.starts_with(&other) || other.starts_with(&one)
-}
-
-/// The path with the links on it resolved, as far as it exists.
-pub(crate) fn resolved(path: &Path) -> PathBuf {
-    path.ancestors()
-        .find_map(|above| {
-            let real = above.canonicalize().ok()?;
-            let rest = path.strip_prefix(above).ok()?;
-            Some(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
-        })
-        .unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use highwater_pitr::label::{LabelError, parse_tablespace_map};
 
+use crate::places;
+
 /// `A=B` of `--tablespace-map`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
@@ -149,7 +151,7 @@ pub fn place(
         }
         let others = placed.iter().map(|other| other.directory.as_path()).chain(std::iter::once(data_dir));
         for other in others {
-            if other.starts_with(&directory) || directory.starts_with(other) {
+            if places::overlap(other, &directory) {
                 let (first, second) = (directory.display().to_string(), other.display().to_string());
                 return Err(TablespaceError::Overlap { first, second });
             }

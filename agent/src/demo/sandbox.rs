@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use highwater_restore::ownership::Account;
-use highwater_restore::server::{Goal, Installation, Server, ServerOptions, is_running, stop};
+use highwater_restore::server::{
+    Goal, Installation, Server, ServerOptions, is_running, stop, without_our_environment,
+};
 
 use crate::pg::Session;
 use crate::report;
@@ -161,11 +163,7 @@ impl Sandbox {
 
     /// Without settings of whoever runs the demo.
     fn dress(&self, command: &mut Command) {
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("PG") || name.starts_with("HIGHWATER_")) {
-                command.env_remove(name);
-            }
-        }
+        without_our_environment(command);
         command.env("LC_ALL", "C").current_dir(&self.directory).stdin(Stdio::null());
         if let Some(account) = &self.account {
             command.env("HOME", &self.directory).env("USER", &account.name);

@@ -9,7 +9,7 @@ use highwater_pitr::control::ControlFile;
 use highwater_pitr::segment::WalFile;
 use highwater_restore::conf_file::parse_line;
 use highwater_restore::plan_file::{PLAN_FILE, PlanFile};
-use highwater_restore::settings::{ISOLATION_BEGIN, ISOLATION_END, SIGNAL_FILES};
+use highwater_restore::settings::{SIGNAL_FILES, without_isolation};
 
 use super::adoption::Position;
 use crate::pg::history;
@@ -120,20 +120,6 @@ fn without_plan(text: &str) -> String {
     text.split_inclusive('\n').map(|line| if ours(line) { blank } else { line }).collect()
 }
 
-fn without_isolation(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut inside = false;
-    for line in text.split_inclusive('\n') {
-        match line.trim_end() {
-            ISOLATION_BEGIN => inside = true,
-            ISOLATION_END if inside => inside = false,
-            _ if inside => {}
-            _ => kept.push_str(line),
-        }
-    }
-    kept
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,15 +132,5 @@ mod tests {
         assert_eq!(after, "port = 1\nrestore_command = ''\nwork_mem = '8MB'\n");
         let theirs = "restore_command = 'cp /archive/%f %p'\n";
         assert_eq!(without_plan(theirs), theirs);
-    }
-
-    #[test]
-    fn only_the_isolation_goes() {
-        let block = highwater_restore::settings::isolation_block();
-        let before =
-            "work_mem = '8MB'\n# BEGIN highwater restore\nhba_file = '/x'\n# END highwater restore\n";
-        let after = "shared_buffers = '1GB'\n";
-        assert_eq!(without_isolation(&format!("{before}{block}{after}")), format!("{before}{after}"));
-        assert_eq!(without_isolation(before), before);
     }
 }

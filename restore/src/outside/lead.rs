@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use highwater_archive::durable;
 use highwater_archive::manifest::Manifest;
 
-use super::{NAMES, Relocation, give, kept_at, make_directory, mode_of, outside_path, read};
+use super::{NAMES, Relocation, give, kept_at, make_missing, mode_of, outside_path, read};
 use crate::error::RestoreError;
 use crate::includes::{Form, Include, MAX_DEPTH, What, files_of_directory, plain};
 use crate::ownership::Account;
@@ -179,7 +179,7 @@ impl Leader<'_> {
             None => self.relocation.invent(was).unwrap_or_else(|| kept_at(&self.kept, was)),
         };
         if !now.is_dir() {
-            make_directory(&now, self.owner)?;
+            make_missing(&now, self.owner)?;
         }
         Ok(Some(now))
     }

@@ -22,11 +22,7 @@ use crate::conf_file::{self, last_value};
 use crate::error::RestoreError;
 use crate::ownership::Account;
 use crate::rebuild::OUTSIDE_DIRECTORY;
-
-/// Begins the block in a `postgresql.conf` that was put back.
-const BLOCK_BEGIN: &str = "# BEGIN highwater restore";
-/// Ends it.
-const BLOCK_END: &str = "# END highwater restore";
+use crate::settings::{RECOVERY_BEGIN, RECOVERY_END};
 
 /// The three files a server reads, by the setting that names each.
 const NAMES: [(&str, &str); 3] =
@@ -83,7 +79,7 @@ pub fn place(
 ) -> Result<Placed, RestoreError> {
     let kept = data_dir.join(OUTSIDE_DIRECTORY);
     if let Some(directory) = &relocation.directory {
-        make_directory(directory, owner)?;
+        make_missing(directory, owner)?;
     }
     for (original, now) in relocation.files() {
         put(&kept_at(&kept, original), now, owner)?;
@@ -133,7 +129,7 @@ fn kept_at(kept: &Path, original: &Path) -> PathBuf {
 /// Copies a kept file to its new place, with its mode.
 fn put(kept: &Path, now: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
     if let Some(parent) = now.parent() {
-        make_directory(parent, owner)?;
+        make_missing(parent, owner)?;
     }
     let (mode, content) = (mode_of(kept)?, read(kept)?);
     if durable::write_new(now, &[content])? == durable::Published::Exists {
@@ -143,7 +139,7 @@ fn put(kept: &Path, now: &Path, owner: Option<&Account>) -> Result<(), RestoreEr
 }
 
 /// Makes a directory and those it lies in; those that are there already are left as they are.
-pub(crate) fn make_directory(path: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
+pub(crate) fn make_missing(path: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| path.symlink_metadata().is_err()).collect();
     durable::create_dir_all_durable(path)?;
     missing.into_iter().try_for_each(|made| give(made, owner, 0o755))
@@ -205,7 +201,7 @@ pub(crate) fn append_block(
     if !text.ends_with(b"\n") {
         text.push(b'\n');
     }
-    let block = format!("{BLOCK_BEGIN}\n{}\n{BLOCK_END}\n", lines.join("\n"));
+    let block = format!("{RECOVERY_BEGIN}\n{}\n{RECOVERY_END}\n", lines.join("\n"));
     durable::replace(config, &[text.as_slice(), block.as_bytes()])?;
     give(config, owner, mode)
 }

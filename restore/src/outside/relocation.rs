@@ -14,7 +14,7 @@ use highwater_archive::manifest::{FileLine, FileListReader, Manifest, ManifestEr
 use super::{NAMES, outside_path};
 use crate::error::RestoreError;
 use crate::includes::plain;
-use crate::replayed::resolved;
+use crate::places::resolved;
 use crate::tablespaces::TablespaceError;
 
 /// Where everything from outside goes.

@@ -75,6 +75,7 @@ fn one_by_one(layout: &Layout, work: &Work) -> Result<(), RebuildError> {
 mod tests {
     use super::*;
     use crate::rebuild::RebuildOptions;
+    use highwater_archive::manifest::{Extent, ExtentDigest, FileEntry, FileLine};
 
     #[test]
     fn both_ways_take_a_tree() {
@@ -87,8 +88,18 @@ mod tests {
             jobs: 1,
         };
         let layout = Layout::create(&options, 0o700).unwrap();
-        let work = Work::new(1 << 20);
-        layout.make_dir(&"base".parse().unwrap(), 0o700).unwrap();
+        let extent = Extent { pack: 0, frame: 0, offset: 122, stored_len: 40, digest: ExtentDigest([0; 16]) };
+        let file = FileEntry { size: 32, mode: 0o600, mtime: 0, extents: vec![extent] };
+        let mut work = Work::new(1 << 20);
+        for line in [
+            FileLine::Pack { pack: 0, path: "pack".into(), header: Vec::new() },
+            FileLine::Dir { path: "base".parse().unwrap(), mode: 0o700 },
+            FileLine::File { path: "base/1".parse().unwrap(), file },
+        ] {
+            work.add(line, &layout).unwrap();
+        }
+        let place = work.places().next().unwrap();
+        layout.open_to_write(place).unwrap();
         everything(&layout, &work).unwrap();
         one_by_one(&layout, &work).unwrap();
     }

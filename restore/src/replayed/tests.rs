@@ -74,6 +74,13 @@ fn a_directory_of_somebody_else_is_not_taken() {
     if me.uid == 0 {
         chown(&path, Some(another.uid), Some(another.gid)).unwrap();
         assert!(matches!(owned(None), Err(ReplayedError::Unusable { .. })));
+        // Its own, and yet out of its reach.
+        let open_to_others =
+            |mode| fs::set_permissions(scratch.path(), fs::Permissions::from_mode(mode)).unwrap();
+        open_to_others(0o700);
+        let error = owned(Some(&another)).unwrap_err();
+        assert!(error.to_string().contains("user nobody, who runs the server, cannot enter"), "{error}");
+        open_to_others(0o711);
         owned(Some(&another)).unwrap()[0].make(Some(&another)).unwrap();
     }
 }

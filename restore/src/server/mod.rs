@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub use installation::Installation;
@@ -221,12 +221,8 @@ impl Server {
         for (name, value) in &options.settings {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        // The same server whoever starts it: what is set for libpq or for us is not meant for it and the commands it runs.
-        for (name, _) in std::env::vars_os() {
-            if ["PG", "HIGHWATER_"].iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
-                command.env_remove(name);
-            }
-        }
+        // The same server whoever starts it, and the commands that it runs.
+        without_our_environment(&mut command);
         // A process group of its own: an interrupt typed at our terminal is not meant for the server.
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
         // Anyone may run us from a directory that the server's user cannot enter.
@@ -316,6 +312,15 @@ pub fn stop(
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(ServerError::NotStopped { data_dir: data_dir.to_owned(), message })
+}
+
+/// Keeps from a program what is set here for libpq or for us: it shall do the same whoever starts it.
+pub fn without_our_environment(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if ["PG", "HIGHWATER_"].iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The cluster's state as `pg_control` has it, when it can be read.

@@ -3,11 +3,10 @@
 //! The programs beside the server are used, and not a client library, because the one login that nearly every `pg_hba.conf`
 //! grants is `peer` for the owner of the data directory, and only another process can be that user.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use super::{Postmaster, ServerError, ServerOptions, State};
+use super::{Postmaster, ServerError, ServerOptions, State, without_our_environment};
 
 /// What is asked to see how far recovery is.
 const RECOVERY: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() \
@@ -55,9 +54,7 @@ fn run_as(
         command.arg("-U").arg(role);
     }
     // A service file or a password of ours has no business with this server.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"PG")) {
-        command.env_remove(name);
-    }
+    without_our_environment(&mut command);
     command.env("PGCONNECT_TIMEOUT", "10").env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
     let output = command.output().map_err(|source| ServerError::Io { what: "run psql".into(), source })?;
     if output.status.success() {
