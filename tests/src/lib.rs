@@ -43,4 +43,4 @@ pub use scratch::Scratch;
 pub use seed::{Scale, Seed, scale};
 pub use session::Session;
 pub use tools::{TransactionLine, amcheck, checksums, controldata, transactions, waldump};
-pub use user::{command_as_server_user, give_to_server_user, is_root, may_mount, server_user};
+pub use user::{command_as_server_user, give_to_server_user, is_root, left_out, may_mount, server_user};

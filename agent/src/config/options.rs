@@ -151,7 +151,7 @@ options! {
     REPOSITORY_REQUESTER_PAYS: bool = "repository.*.requester_pays", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
         "S3: whether our account pays for requests to a bucket of somebody else's.";
     REPOSITORY_SERVICE_ACCOUNT: String = "repository.*.service_account_key", "secret", units::text,
-        Default::Computed("the file that GOOGLE_APPLICATION_CREDENTIALS names"), Carrier::Environment,
+        Default::Computed("the file that GOOGLE_APPLICATION_CREDENTIALS names, or gcloud's below HOME"), Carrier::Environment,
         "Google Cloud Storage: the JSON key of a service account.";
     REPOSITORY_SERVICE_ACCOUNT_FILE: PathBuf = "repository.*.service_account_key_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
         "A file that holds the JSON key. Only its owner may read it.";

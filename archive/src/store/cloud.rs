@@ -246,7 +246,11 @@ impl Store for CloudStore {
         let key = self.key(path)?;
         let payload: PutPayload = body.into_iter().collect();
         let mut pause = CONFLICT_PAUSE;
-        for attempt in 1.. {
+        for attempt in 0..CONFLICT_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
             let failure = match self.client.put_opts(&key, payload.clone(), self.creation(path)).await {
                 Ok(_) => return Ok(Created::New),
                 Err(error) => error,
@@ -264,18 +268,13 @@ impl Store for CloudStore {
             if exists || self.head(path).await?.is_some() {
                 return Ok(Created::Exists);
             }
-            if attempt == CONFLICT_ATTEMPTS {
-                return Err(StoreError::Unavailable {
-                    operation: "write",
-                    path: path.to_owned(),
-                    store: self.name.clone(),
-                    reason: format!("it reported a conflict {attempt} times, yet has no such object"),
-                });
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
         }
-        Err(self.absent(path))
+        Err(StoreError::Unavailable {
+            operation: "write",
+            path: path.to_owned(),
+            store: self.name.clone(),
+            reason: format!("it reported a conflict {CONFLICT_ATTEMPTS} times, yet has no such object"),
+        })
     }
 
     async fn get(&self, path: &str) -> Result<Bytes, StoreError> {

@@ -81,7 +81,7 @@ pub struct StoreSpec {
     /// S3: our account pays for requests to somebody else's bucket.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub requester_pays: bool,
-    /// Google: the JSON text of a service account's key, or of application default credentials.
+    /// Google: the JSON text of a service account's key.
     #[serde(skip)]
     pub service_account_key: Option<SecretString>,
     /// Azure: the storage account.

@@ -17,7 +17,7 @@ fn restore(ground: &Ground, scratch: &Scratch, target: &Path, more: &[&str]) -> 
     let mut arguments = Ground::arguments(target.to_str().unwrap(), more);
     arguments.extend(["--repository", &url, "--key-file", key.to_str().unwrap()]);
     let mut command = std::process::Command::new(highwater_tests::highwater_binary());
-    command.args(arguments).env_remove("HIGHWATER_CONFIG").current_dir("/");
+    command.args(arguments).current_dir("/");
     Finished::of(&mut command)
 }
 

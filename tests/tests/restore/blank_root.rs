@@ -152,9 +152,6 @@ fn a_lost_host_of_debians_layout_comes_back_on_a_blank_root() {
         Err(_) => {}
     }
     if !may_mount() {
-        eprintln!(
-            "no mounts here, so no other root: what is left is the layout under a scratch directory (blank_host)"
-        );
         return;
     }
     let scratch = Scratch::new();

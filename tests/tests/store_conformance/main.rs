@@ -210,10 +210,7 @@ async fn a_full_filesystem_is_named() {
         .is_ok_and(|output| output.status.success());
     if !mounted {
         // Only root may mount; the error's path is held by the unit tests of the store either way.
-        eprintln!(
-            "a_full_filesystem_is_named: cannot mount a small filesystem as this user, nothing was tested"
-        );
-        return;
+        return highwater_tests::left_out("cannot mount a small filesystem");
     }
     let store = LocalStore::new(scratch.path().join("repository"));
     let answer = store.create("d/big", vec![Bytes::from(vec![1; 4 << 20])]).await;

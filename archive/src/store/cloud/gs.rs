@@ -35,7 +35,8 @@ static DIALECT: Dialect = Dialect {
 
 const HINT: &str = "set service_account_key_file of the repository, or GOOGLE_APPLICATION_CREDENTIALS, to the JSON key of a service account";
 
-/// Where `gcloud` keeps application default credentials, below `HOME`. The client would take what is there by itself.
+/// Where `gcloud` keeps application default credentials, below `HOME`. Given no key, the client takes what is there by itself, before it
+/// asks the metadata server: [`open`] refuses the machine's account where the file is.
 const WELL_KNOWN: &str = ".config/gcloud/application_default_credentials.json";
 
 /// The largest file of credentials that is read, in bytes.
@@ -50,6 +51,18 @@ pub(crate) fn open(
     let place = Place::of(url)?;
     let mut spec = spec.clone();
     let source = settle(&mut spec, environment, &place.name)?;
+    if spec.credentials == Credentials::Instance
+        && let Some(path) = well_known(environment)
+    {
+        return Err(StoreError::MissingCredentials {
+            store: place.name,
+            reason: format!(
+                "the account of this machine cannot be used: {} comes before it, and may be another",
+                path.display()
+            ),
+            hint: "set credentials of the repository to static, or its service_account_key_file, or move that file away",
+        });
+    }
     let endpoint = Endpoint::of(&spec, &place)?;
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&place.root)
@@ -58,7 +71,7 @@ pub(crate) fn open(
     if let Some(endpoint) = &endpoint {
         builder = builder.with_base_url(endpoint.text());
     }
-    if let Some(key) = &spec.service_account_key {
+    if let Some(key) = spec.service_account_key.as_ref().filter(|_| spec.credentials == Credentials::Static) {
         builder = builder.with_service_account_key(key.expose_secret());
     }
     let client = builder.build().map_err(|error| place.invalid(error.to_string()))?;
@@ -81,8 +94,7 @@ pub(crate) fn settle(
             return Ok("service_account_key of the configuration".into());
         }
         let named = environment.get("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from);
-        let well_known = environment.get("HOME").map(|home| Path::new(&home).join(WELL_KNOWN));
-        if let Some(path) = named.or_else(|| well_known.filter(|path| path.exists())) {
+        if let Some(path) = named.or_else(|| well_known(environment)) {
             let wrong = |reason: String| missing(format!("{}: {reason}", path.display()));
             let key = read(&path).map_err(|error| wrong(error.to_string()))?;
             check(&key).map_err(wrong)?;
@@ -98,6 +110,11 @@ pub(crate) fn settle(
         return Ok("the account of this machine or workload".into());
     }
     Err(missing("there are no credentials".into()))
+}
+
+/// The file that `gcloud` keeps, where there is one.
+fn well_known(environment: &Environment<'_>) -> Option<PathBuf> {
+    environment.get("HOME").map(|home| Path::new(&home).join(WELL_KNOWN)).filter(|path| path.exists())
 }
 
 fn read(path: &Path) -> std::io::Result<SecretString> {
@@ -120,5 +137,33 @@ fn check(key: &SecretString) -> Result<(), String> {
     match key.kind.as_str() {
         "service_account" => Ok(()),
         kind => Err(format!("it holds credentials of the kind {kind}, not of a service account")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The client would sign with what gcloud left, and `check` would print another account.
+    #[test]
+    fn the_machines_account_is_not_claimed_where_gclouds_file_comes_before_it() {
+        let home = tempfile::tempdir().unwrap();
+        let look_up = |name: &str| (name == "HOME").then(|| home.path().to_str().unwrap().to_owned());
+        let environment = Environment::new(&look_up, &|_| None);
+        let spec = StoreSpec {
+            url: "gs://bucket/p".into(),
+            credentials: Credentials::Instance,
+            ..StoreSpec::default()
+        };
+        let path = home.path().join(WELL_KNOWN);
+        assert_eq!(well_known(&environment), None);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::File::create_new(&path).unwrap();
+        let url = Url::parse(&spec.url).unwrap();
+        let error = open(&url, &spec, &environment).unwrap_err();
+        assert!(matches!(error, StoreError::MissingCredentials { .. }), "{error:?}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(error.hint().unwrap().contains("static"));
     }
 }
