@@ -50,11 +50,14 @@ pub struct Args {
 /// Why a lineage was begun, as its record says.
 const REASON: &str = "adopt";
 
-/// What was decided.
-struct Adopted {
+/// What was decided, and done.
+struct Adopted<'a> {
+    data_dir: &'a Path,
     state: HostState,
     is_new: bool,
     was_isolated: bool,
+    /// Anything was written: false where the directory wrote this lineage already, and was no copy.
+    changed: bool,
 }
 
 /// Decides, writes the host state, and says how to switch archiving on.
@@ -79,7 +82,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         repositories.push(OpenRepository::open_for(one, &config.cluster, state.as_ref()).await?);
     }
     // Where this is a copy with its original's state, its own is another.
-    let state = state.map(|state| state.here(data_dir)).transpose()?;
+    let found = state;
+    let state = found.as_ref().map(|state| state.here(data_dir)).transpose()?;
     let origin = origin(&repositories, &identity, state.as_ref(), config, &args).await?;
     let begun = begun(&repositories, &origin, state.as_ref()).await?;
     let (record, writer, is_new) = match origin {
@@ -94,13 +98,20 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         parent => (successor(&identity, parent, &promoted, context)?, WriterId::random()?, true),
     };
     lineage::write(&repositories, &record).await?;
-    let state = lineage::host_state(&repositories, &record, writer);
+    let mut decided = lineage::host_state(&repositories, &record, writer);
+    if let Some(same) = state.filter(|state| (state.lineage, state.writer) == (record.lineage, writer)) {
+        // What was written under them is this directory's past all the same.
+        (decided.earlier_writers, decided.home) = (same.earlier_writers, same.home);
+    }
+    let mut changed = is_new || found.as_ref() != Some(&decided);
     // Before the claim: cut off in between, the next adopt must find itself in it, and not another writer.
-    state.write(data_dir)?;
-    claim(&repositories, &state, &promoted).await?;
+    if changed {
+        decided.write(data_dir)?;
+    }
+    changed |= claim(&repositories, &decided, &promoted).await?;
     let was_isolated = copy::end_isolation(data_dir)?;
-    copy::end_recovery(data_dir)?;
-    say(context, config, &Adopted { state, is_new, was_isolated })?;
+    changed |= copy::end_recovery(data_dir)? || was_isolated;
+    say(context, config, &Adopted { data_dir, state: decided, is_new, was_isolated, changed })?;
     Ok(Exit::Done)
 }
 
@@ -221,7 +232,7 @@ async fn continued(
             }
         };
         report::refused(
-            format!("this copy may not go on with lineage {}: {obstacle}", origin.lineage),
+            format!("{} may not go on with lineage {}: {obstacle}", data_dir.display(), origin.lineage),
             hint,
         )
     })?;
@@ -321,57 +332,70 @@ fn successor(
     })
 }
 
-/// Claims the timeline and archives its history, which PostgreSQL wrote while archiving was off.
+/// Claims the timeline and archives its history, which PostgreSQL wrote while archiving was off. True where a claim was made.
 async fn claim(
     repositories: &[OpenRepository],
     state: &HostState,
     promoted: &Promoted,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
+    let mut made = false;
     let Position { timeline, fork } = promoted.position;
     let (parent, fork) = fork.unzip();
     for repository in repositories {
         let claim = async {
             let lineage = repository.cluster.lineage(state.lineage).await?;
             // Whoever takes a timeline over finds its claim as it was made.
-            if read_claim(&lineage, timeline).await?.is_none_or(|claim| claim.writer != state.writer) {
+            let is_ours =
+                read_claim(&lineage, timeline).await?.is_some_and(|claim| claim.writer == state.writer);
+            if !is_ours {
                 claim_timeline(&lineage, state.writer, timeline, parent, fork.unwrap_or(Lsn::INVALID))
                     .await?;
             }
             if let Some((file, bytes)) = &promoted.history {
                 put_small(&lineage, *file, bytes).await?;
             }
-            anyhow::Ok(())
+            anyhow::Ok(!is_ours)
         };
-        claim.await.with_context(|| format!("repository {}", repository.name))?;
+        made |= claim.await.with_context(|| format!("repository {}", repository.name))?;
     }
-    Ok(())
+    Ok(made)
 }
 
-fn say(context: &Context, config: &Config, adopted: &Adopted) -> anyhow::Result<()> {
-    let Adopted { state, is_new, was_isolated } = adopted;
+fn say(context: &Context, config: &Config, adopted: &Adopted<'_>) -> anyhow::Result<()> {
+    let Adopted { data_dir, state, is_new, was_isolated, changed } = adopted;
     let lines = settings_lines(config, &std::env::current_exe()?);
-    let how = if *is_new { "opens the new lineage" } else { "goes on with lineage" };
-    let mut text =
-        format!("The data directory is cluster {} now and {how} {}.\n", state.cluster, state.lineage);
-    if *was_isolated {
-        text.push_str("The settings that kept the copy apart were taken out of postgresql.auto.conf.\n");
+    let result = json!({
+        "version": 1,
+        "data_dir": data_dir,
+        "cluster": state.cluster,
+        "lineage": state.lineage.to_string(),
+        "new_lineage": is_new,
+        "isolation_ended": was_isolated,
+        "changed": changed,
+        "postgresql_conf": lines,
+    });
+    let (data_dir, cluster, lineage) = (data_dir.display(), &state.cluster, state.lineage);
+    if !changed {
+        let text = format!(
+            "{data_dir} is already cluster {cluster} and writes lineage {lineage}; nothing was changed (to adopt a restored copy, \
+             set cluster.data_dir to its directory)."
+        );
+        context.print(text, &result);
+        return Ok(());
     }
-    text.push_str("\nIn postgresql.conf:\n\n");
+    let how = if *is_new { "opens the new lineage" } else { "goes on with lineage" };
+    let mut text = format!("{data_dir} is cluster {cluster} now and {how} {lineage}.\n");
+    if *was_isolated {
+        text.push_str("The settings that kept the copy apart were taken out of its postgresql.auto.conf.\n");
+    }
+    text.push_str("\nIn its postgresql.conf, in place of what is there:\n\n");
     for line in &lines {
         text.push_str(&format!("    {line}\n"));
     }
     let arguments = config.arguments();
     text.push_str(&format!(
-        "\nThen restart the server, run: highwater {arguments} check\nand take a backup, since WAL was not archived until now: highwater {arguments} backup"
+        "\nThen restart that server, run: highwater {arguments} check\nand take a backup, since WAL was not archived until now: highwater {arguments} backup"
     ));
-    let result = json!({
-        "version": 1,
-        "cluster": state.cluster,
-        "lineage": state.lineage.to_string(),
-        "new_lineage": is_new,
-        "isolation_ended": was_isolated,
-        "postgresql_conf": lines,
-    });
     context.print(text, &result);
     Ok(())
 }

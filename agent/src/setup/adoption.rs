@@ -58,7 +58,7 @@ pub enum Obstacle {
         writer: WriterId,
     },
     /// The timeline in the archive has another content than the copy's: they only share the number.
-    #[error("{file} in the archive is of another timeline of the same number than that of this copy")]
+    #[error("{file} in the archive is of another timeline of the same number than that of this directory")]
     OtherContent {
         /// What differs.
         file: WalFile,
@@ -70,7 +70,7 @@ pub enum Obstacle {
         timeline: TimelineId,
     },
     /// The original wrote WAL after the copy left it.
-    #[error("the archive holds WAL beyond the point where this copy begins ({segment})")]
+    #[error("the archive holds WAL beyond the point where this directory begins ({segment})")]
     WrittenBeyondFork {
         /// The last segment of it.
         segment: SegmentName,

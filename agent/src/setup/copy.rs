@@ -83,18 +83,20 @@ pub fn end_isolation(data_dir: &Path) -> anyhow::Result<bool> {
 }
 
 /// Takes away what only the recovery needed: the plan with its secrets, which hold the stores' credentials and open a copy of the
-/// keyring, and the `restore_command` that reads them.
+/// keyring, and the `restore_command` that reads them. True where any of it was there.
 ///
 /// # Errors
 ///
 /// A file cannot be read, written or removed.
-pub fn end_recovery(data_dir: &Path) -> anyhow::Result<()> {
+pub fn end_recovery(data_dir: &Path) -> anyhow::Result<bool> {
+    let mut was_there = false;
     let path = data_dir.join("postgresql.auto.conf");
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let kept = without_plan(&text);
             if kept != text {
                 durable::replace(&path, &[kept])?;
+                was_there = true;
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -104,9 +106,10 @@ pub fn end_recovery(data_dir: &Path) -> anyhow::Result<()> {
         let path = data_dir.join(file);
         if path.try_exists().with_context(|| format!("cannot look at {}", path.display()))? {
             durable::remove(&path)?;
+            was_there = true;
         }
     }
-    Ok(())
+    Ok(was_there)
 }
 
 /// A blank in place of our `restore_command`; one of anybody else stays.

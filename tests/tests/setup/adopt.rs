@@ -61,8 +61,22 @@ fn beside_a_living_primary_a_copy_opens_its_own_lineage() {
         copys.fails(&["adopt", "--continue-lineage"], 3, &["--yes"]);
         assert_eq!(objects(&scratch, "primary"), before);
 
+        // Of the primary's own directory nothing is changed, and nobody is told to restart it.
+        let shown = cluster.data().display().to_string();
+        let same = highwater.json(&["adopt"]);
+        assert_eq!(
+            (same["changed"].clone(), same["data_dir"].as_str()),
+            (false.into(), Some(shown.as_str()))
+        );
+        let same = highwater.ok(&["adopt"]);
+        let said =
+            format!("{shown} is already cluster main and writes lineage {production}; nothing was changed");
+        assert!(same.contains(&said) && same.contains("cluster.data_dir"), "{same}");
+        assert!(!same.contains("restart") && !same.contains("backup"), "{same}");
+        assert_eq!(objects(&scratch, "primary"), before);
+
         let adopted = copys.json(&["adopt", "--new-lineage"]);
-        assert_eq!(adopted["isolation_ended"], true);
+        assert_eq!((&adopted["isolation_ended"], &adopted["changed"]), (&true.into(), &true.into()));
         let own = adopted["lineage"].as_str().unwrap();
         assert_ne!(own, production);
         archive_again(&copy, &copys);
@@ -123,7 +137,8 @@ fn after_the_loss_of_the_primary_a_copy_continues() {
         let adopted = match adopted.code {
             Some(0) => adopted.success(),
             _ => {
-                assert!(adopted.stdout.contains("beyond the point where this copy begins"), "{adopted}");
+                assert!(adopted.stdout.contains("beyond the point where this directory begins"), "{adopted}");
+                assert!(adopted.stdout.contains(&copy.data().display().to_string()), "{adopted}");
                 copys.ok(&["adopt", "--continue-lineage", "--yes", "--json"])
             }
         };
@@ -142,7 +157,12 @@ fn after_the_loss_of_the_primary_a_copy_continues() {
             lineages[0]["timelines"].as_array().unwrap().iter().map(|line| &line["timeline"]).collect();
         assert_eq!(timelines, [1, 2]);
         // Run again, it finds itself.
-        assert_eq!(copys.json(&["adopt"])["lineage"], adopted["lineage"]);
+        let again = copys.json(&["adopt"]);
+        assert_eq!((&again["lineage"], &again["changed"]), (&adopted["lineage"], &false.into()));
+        // The original does not, and is not taken for the copy.
+        let original = format!("{} may not go on", cluster.data().display());
+        let refused = highwater.fails(&["adopt"], 3, &[&original]);
+        assert!(!refused.contains("this copy"), "{refused}");
         copy.stop_proven();
     });
 }

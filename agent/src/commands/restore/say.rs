@@ -19,7 +19,8 @@ use super::source::Sources;
 
 /// What will be done.
 pub struct Plan {
-    cluster: String,
+    /// What a printed command of ours carries, so that it finds the configuration.
+    arguments: String,
     backup: String,
     taken: String,
     repository: String,
@@ -50,7 +51,7 @@ impl Plan {
         let mut notes = sources.notes.clone();
         notes.extend(preflight.notes.iter().cloned());
         Self {
-            cluster: sources.cluster().to_string(),
+            arguments: sources.arguments().to_owned(),
             backup: plan.backup.id.clone(),
             taken: manifest.stopped_at.to_string(),
             repository: preflight.repository.clone(),
@@ -259,7 +260,7 @@ impl Done<'_> {
 
     fn adopt_command(&self) -> String {
         let program = word(&self.request.program);
-        self.as_owner(&format!("{program} --cluster {} adopt", self.plan.cluster))
+        self.as_owner(&format!("{program} {} adopt", self.plan.arguments))
     }
 
     fn steps(&self) -> Vec<(&'static str, String)> {

@@ -34,6 +34,7 @@ pub struct Source {
 /// Every repository that holds the lineage and could be asked; at least one.
 pub struct Sources {
     cluster: ClusterName,
+    arguments: String,
     all: Vec<Source>,
     named: Option<String>,
     /// Repositories that could not be asked: each a sentence.
@@ -80,7 +81,9 @@ impl Sources {
         let open = OpenRepository::open(&repository, &cluster).await?;
         let lineage = choose_lineage(&open.cluster, args.lineage).await?;
         let only = Source { name: repository.name, store: spec, lineage: Arc::new(lineage) };
-        Ok(Self { cluster, all: vec![only], named: None, notes: Vec::new() })
+        // A configuration is yet to be written: in the usual place, as far as anyone knows.
+        let arguments = format!("--cluster {cluster}");
+        Ok(Self { cluster, arguments, all: vec![only], named: None, notes: Vec::new() })
     }
 
     async fn from_configuration(context: &Context, args: &Args) -> anyhow::Result<Self> {
@@ -124,6 +127,7 @@ impl Sources {
         match (found.is_empty(), failure) {
             (false, _) => Ok(Self {
                 cluster: config.cluster.clone(),
+                arguments: config.arguments(),
                 all: found,
                 named: named.map(str::to_owned),
                 notes,
@@ -146,6 +150,11 @@ impl Sources {
     /// The cluster's name in the repositories.
     pub fn cluster(&self) -> &ClusterName {
         &self.cluster
+    }
+
+    /// The arguments with which another command finds the configuration.
+    pub fn arguments(&self) -> &str {
+        &self.arguments
     }
 
     /// All of them, as the plan of the restore takes them.
