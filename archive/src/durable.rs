@@ -177,17 +177,6 @@ pub fn remove(path: &Path) -> Result<(), DurableError> {
     at::fsync(&directory).map_err(fail("fsync the directory of"))
 }
 
-/// Removes from the directory `path` (not below it) the temporary files of writers that are gone: those whose process on
-/// this host is dead, and those older than an hour. Answers how many.
-///
-/// # Errors
-/// [`DurableError::Io`].
-pub fn sweep_leftovers(path: &Path) -> Result<usize, DurableError> {
-    let fail = |source| DurableError::Io { operation: "sweep leftovers from", path: path.to_owned(), source };
-    let directory = at::open_directory_path(path).map_err(fail)?;
-    at::sweep(&directory).map_err(fail)
-}
-
 /// The directory and the name of a file.
 fn split(path: &Path) -> Result<(&Path, &OsStr), DurableError> {
     let no_name = || DurableError::NoFileName { path: path.to_owned() };

@@ -172,11 +172,6 @@ pub fn cluster_object(cluster: &ClusterName) -> String {
     format!("{CLUSTERS}/{cluster}/cluster.json")
 }
 
-/// The directory of a cluster's keyring.
-pub fn keyring_dir(cluster: &ClusterName) -> String {
-    format!("{CLUSTERS}/{cluster}/keys")
-}
-
 /// One generation of a cluster's keyring.
 pub fn keyring_object(cluster: &ClusterName, generation: u32) -> String {
     format!("{CLUSTERS}/{cluster}/keys/{generation:08}.age")

@@ -23,8 +23,6 @@ pub struct BackupLabel {
     pub from_standby: bool,
     /// The label's name, as given to `pg_backup_start`.
     pub label: String,
-    /// The server's local time at the start, as it was written; only for people.
-    pub start_time: String,
 }
 
 /// Why a label or a map cannot be read.
@@ -105,6 +103,9 @@ impl BackupLabel {
             return Err(LabelError::Timeline { segment: start_segment, timeline });
         }
 
+        // Only for people, yet no label is without it.
+        value("START TIME")?;
+
         Ok(Self {
             start_lsn: lsn(START, start_lsn)?,
             start_segment,
@@ -112,7 +113,6 @@ impl BackupLabel {
             timeline,
             from_standby: value("BACKUP FROM")? == "standby",
             label: value("LABEL")?.to_owned(),
-            start_time: value("START TIME")?.to_owned(),
         })
     }
 }

@@ -26,11 +26,6 @@ impl Lsn {
         self.0
     }
 
-    /// Whether this is a position at all (not `0/0`).
-    pub const fn is_valid(self) -> bool {
-        self.0 != 0
-    }
-
     /// The position `bytes` further on; `None` past the end of the 64-bit range.
     pub const fn checked_add(self, bytes: u64) -> Option<Lsn> {
         match self.0.checked_add(bytes) {

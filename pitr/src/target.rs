@@ -5,14 +5,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::lsn::Lsn;
 use crate::time::PgTime;
 
 /// The place where recovery shall stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryTarget {
     /// The end of the WAL that the archive holds without a gap.
     Latest,
@@ -62,8 +59,7 @@ impl fmt::Display for RecoveryTarget {
 }
 
 /// What the server does when it has reached the target: PostgreSQL's `recovery_target_action`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetAction {
     /// Stay read-only, so that a person can look and then promote or choose another target.
     Pause,
@@ -115,19 +111,5 @@ mod tests {
         assert_eq!(TargetAction::default_for(&RecoveryTarget::Consistent), TargetAction::Pause);
         assert_eq!(TargetAction::default_for(&lsn), TargetAction::Pause);
         assert_eq!(lsn.to_string(), "just before LSN 0/1000000");
-    }
-
-    /// The form that the plan of a restore is written in.
-    #[test]
-    fn targets_survive_json() {
-        let time = PgTime::from_postgres_micros(1);
-        for target in [
-            RecoveryTarget::Latest,
-            RecoveryTarget::Time { time, before: false },
-            RecoveryTarget::RestorePoint { name: "before the release".to_owned() },
-        ] {
-            let text = serde_json::to_string(&target).unwrap();
-            assert_eq!(serde_json::from_str::<RecoveryTarget>(&text).unwrap(), target, "{text}");
-        }
     }
 }

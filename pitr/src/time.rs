@@ -51,11 +51,6 @@ impl PgTime {
         Self(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
-    /// The moment `micros` later, or `None` when that leaves the range.
-    pub fn checked_add_micros(self, micros: i64) -> Option<Self> {
-        self.0.checked_add(micros).map(Self)
-    }
-
     /// As PostgreSQL reads it back exactly, for `recovery_target_time`: `2026-11-20 04:17:00.123456+00`.
     /// `None` where `to_timestamp` is.
     pub fn to_postgres_literal(self) -> Option<String> {

@@ -123,7 +123,7 @@ fn postgres_epoch_and_literal() {
     assert_eq!(epoch.to_string(), "2000-01-01T00:00:00.000000Z");
     assert_eq!(PgTime::from_unix_seconds(946_684_800), Some(epoch));
     assert_eq!(
-        epoch.checked_add_micros(1).unwrap().to_postgres_literal().unwrap(),
+        PgTime::from_postgres_micros(1).to_postgres_literal().unwrap(),
         "2000-01-01 00:00:00.000001+00"
     );
     assert_eq!(PgTime::from_unix_seconds(i64::MIN), None);

@@ -110,9 +110,9 @@ async fn describe_timeline(lineage: &Lineage, timeline: TimelineId) -> Value {
     let listing = wal::list_timeline(lineage, timeline).await.expect("a timeline");
     assert!(listing.conflicts.is_empty(), "{:?}", listing.conflicts);
     let mut files = Map::new();
-    for stored in &listing.segments {
-        let file = WalFile::Segment(stored.segment);
-        let index = wal::read_index(lineage, stored.segment).await.expect("an index");
+    for segment in &listing.segments {
+        let file = WalFile::Segment(*segment);
+        let index = wal::read_index(lineage, *segment).await.expect("an index");
         let index = index.as_ref().map(describe_index);
         files
             .insert(file.to_string(), json!({ "content": wal_content(lineage, file).await, "index": index }));

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, FileLine, FileListReader, Manifest, OutsideRole};
-use highwater_archive::pack::{EXTENT_BYTES, PackReader};
+use highwater_archive::pack::PackReader;
+use highwater_archive::repository::DEFAULT_EXTENT_BYTES;
 use highwater_archive::seal::Codec;
 use highwater_archive::store::local::LocalStore;
 use highwater_archive::testing;
@@ -109,7 +110,7 @@ async fn copy(
         lineage: lineage.clone(),
         backup: backup(),
         codec: Codec::Lz4,
-        extent_bytes: EXTENT_BYTES,
+        extent_bytes: DEFAULT_EXTENT_BYTES,
         jobs,
         rules: Rules { data_dir: data.to_owned(), ..Rules::default() },
         outside,
@@ -221,7 +222,7 @@ async fn read_after(name: &str, change: impl FnOnce(&std::fs::File)) -> (ReadByt
     let size = (3 << 20) + 8192;
     write(scratch.path(), name, &noise(4, size));
     let lineage = lineage(&scratch.path().join("repository")).await;
-    let (source, uploads) = packer::source(lineage, backup(), Codec::None, EXTENT_BYTES, 1);
+    let (source, uploads) = packer::source(lineage, backup(), Codec::None, DEFAULT_EXTENT_BYTES, 1);
     let uploads = tokio::spawn(uploads.run());
     let path = name.parse::<highwater_archive::manifest::FilePath>().unwrap();
     let relation = super::names::RelationFile::parse(name.rsplit('/').next().unwrap().as_bytes());
@@ -232,7 +233,7 @@ async fn read_after(name: &str, change: impl FnOnce(&std::fs::File)) -> (ReadByt
     let done = tokio::task::spawn_blocking(move || {
         let packer = Packer::new(source);
         let mut reader =
-            Reader::new(root, None, EXTENT_BYTES as usize, packer, Arc::new(AtomicBool::new(false)));
+            Reader::new(root, None, DEFAULT_EXTENT_BYTES as usize, packer, Arc::new(AtomicBool::new(false)));
         let to = file.size;
         let done = reader.read(Unit::Slice { file: Arc::new(file), from: 0, to });
         reader.finish().unwrap();
@@ -267,7 +268,7 @@ async fn relations_are_padded_and_other_files_are_not() {
 async fn growth_is_ignored() {
     let (grown, size) = read_after("base/5/16384", |file| file.set_len(9 << 20).unwrap()).await;
     assert_eq!((grown.extents.len(), grown.ended_at, grown.padded), (4, None, false));
-    assert_eq!(size.div_ceil(u64::from(EXTENT_BYTES)), 4);
+    assert_eq!(size.div_ceil(u64::from(DEFAULT_EXTENT_BYTES)), 4);
 }
 
 /// A head of which only the file list counts here.

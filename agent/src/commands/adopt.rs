@@ -263,8 +263,7 @@ async fn look(lineage: &Lineage, promoted: &Promoted, data_dir: &Path) -> anyhow
     }
     if let Some((parent, fork)) = position.fork {
         let size = lineage.record().wal_segment_bytes;
-        let segments = list_segments(lineage, parent).await?;
-        let last = segments.last().map(|stored| stored.segment);
+        let last = list_segments(lineage, parent).await?.pop();
         evidence.beyond_fork = last.filter(|segment| segment.end(size) > fork);
     }
     Ok(evidence)
@@ -288,12 +287,12 @@ async fn other_content(
             newest_here = newest_here.max(Some(found));
         }
     }
-    for stored in archived {
-        let file = WalFile::Segment(stored.segment);
+    for segment in archived {
+        let file = WalFile::Segment(segment);
         let path = pg_wal.join(file.to_string());
         if !path.try_exists().with_context(|| format!("cannot look at {}", path.display()))? {
             // What was recycled here was ours; what never was here is not.
-            if Some(stored.segment) > newest_here {
+            if Some(segment) > newest_here {
                 return Ok(Some(file));
             }
             continue;

@@ -178,9 +178,9 @@ async fn not_forked_behind(lineage: &Lineage, state: &HostState, origin: &Origin
     }
     let size = lineage.record().wal_segment_bytes;
     match list_segments(lineage, parent).await?.last() {
-        Some(last) if last.segment.start(size) >= fork => Err(two_of_one_id(format!(
+        Some(last) if last.start(size) >= fork => Err(two_of_one_id(format!(
             "timeline {} forks at {fork}, and a server with the writer id of this one ({}) has archived {} beyond that",
-            origin.timeline, state.writer, last.segment
+            origin.timeline, state.writer, last
         ))),
         Some(_) | None => Ok(()),
     }

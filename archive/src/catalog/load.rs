@@ -109,11 +109,6 @@ impl Catalog {
         self.ground.size
     }
 
-    /// The way to each timeline.
-    pub fn ways(&self) -> &[TimelineWay] {
-        &self.ground.ways
-    }
-
     /// The whole segments that are there, by timeline.
     pub fn held(&self) -> &Held {
         &self.ground.held
@@ -197,14 +192,13 @@ async fn load_timelines(
         broken.extend(
             listing.conflicts.into_iter().map(|path| BrokenObject { path, reason: conflict.to_owned() }),
         );
-        let possible = |stored: &&wal::StoredSegment| stored.segment.is_possible(size);
-        broken.extend(listing.segments.iter().filter(|stored| !possible(stored)).map(|stored| {
-            BrokenObject {
-                path: names::wal_object(&WalFile::Segment(stored.segment)),
-                reason: format!("no segment of {} bytes has this name", size.bytes()),
-            }
+        let (possible, impossible): (Vec<_>, Vec<_>) =
+            listing.segments.into_iter().partition(|segment| segment.is_possible(size));
+        broken.extend(impossible.into_iter().map(|segment| BrokenObject {
+            path: names::wal_object(&WalFile::Segment(segment)),
+            reason: format!("no segment of {} bytes has this name", size.bytes()),
         }));
-        let numbers = listing.segments.iter().filter(possible).map(|stored| stored.segment.number(size));
+        let numbers = possible.into_iter().map(|segment| segment.number(size));
         let segments = SegmentSet::from_numbers(numbers);
         let gaps = gaps_within(timeline, &segments, size);
         entries.push(TimelineEntry {

@@ -145,7 +145,8 @@ async fn backups_timelines_and_gaps_are_found_by_their_names() {
     );
     assert_eq!(two.history.as_ref().unwrap().ancestors.len(), 1);
     assert_eq!(two.gaps, []);
-    assert!(catalog.ways()[1].has_history && !catalog.ways()[0].has_history);
+    let ways = &catalog.ground().ways;
+    assert!(ways[1].has_history && !ways[0].has_history);
     assert_eq!(catalog.held()[&tli(2)].runs(), [7..9]);
 }
 

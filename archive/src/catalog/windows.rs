@@ -9,7 +9,6 @@ use highwater_pitr::index::SegmentIndex;
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::plan::{BackupPoint, Gap, Over, Reach, TimelineWay, Window, just_before};
 use highwater_pitr::time::PgTime;
-use serde::Serialize;
 
 use super::ground::{Ground, IndexSource, Indexed, indexes};
 use super::{Catalog, CatalogError};
@@ -21,10 +20,9 @@ use crate::repository::lineage::Lineage;
 const SEGMENTS_FOR_EVIDENCE: u64 = 64;
 
 /// A window, and what ends it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReachableWindow {
     /// The window.
-    #[serde(flatten)]
     pub window: Window,
     /// How many backups it can begin with.
     pub backups: usize,

@@ -121,7 +121,7 @@ fn sweeping_spares_the_living() {
     for name in [dead.as_str(), ".highwater-tmp.ffffffff.1.00", "data"] {
         assert_eq!(write_new(&root.join(name), &[b""]).unwrap(), Published::New);
     }
-    assert_eq!(sweep_leftovers(&root).unwrap(), 1);
+    assert_eq!(at::sweep(&directory).unwrap(), 1);
     let mut spared = [".highwater-tmp.ffffffff.1.00", living_name.as_str(), "data"];
     spared.sort_unstable();
     assert_eq!(names(&root), spared);

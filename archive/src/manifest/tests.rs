@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pack::{EXTENT_BYTES, PackError, PackReader, PackWriter, buffer_bytes};
+use crate::pack::{PackError, PackReader, PackWriter, buffer_bytes};
+use crate::repository::DEFAULT_EXTENT_BYTES;
 use crate::repository::lineage::Lineage;
 use crate::seal::{Codec, Digest};
 use crate::store::memory::MemoryStore;
@@ -35,7 +36,7 @@ fn extent(frame: u32) -> Extent {
 }
 
 fn file(name: &str, size: u64) -> FileLine {
-    let count = u32::try_from(size.div_ceil(u64::from(EXTENT_BYTES))).unwrap();
+    let count = u32::try_from(size.div_ceil(u64::from(DEFAULT_EXTENT_BYTES))).unwrap();
     let extents = (0..count).map(extent).collect();
     FileLine::File { path: path(name), file: FileEntry { size, mode: 0o600, mtime: 1_763_635_267, extents } }
 }
@@ -70,7 +71,7 @@ fn head(lineage: &Lineage, file_list: Vec<Part>, relation_map: Vec<Part>) -> Man
         "config_files": {}, "left_out": [], "page_failures": [], "page_failure_count": 0,
         "counts": {"files": 0, "directories": 0, "bytes": 0, "extents": 0, "stored_bytes": 0, "pages_verified": 0,
                    "padded_files": 0, "vanished_files": 0},
-        "extent_bytes": EXTENT_BYTES, "packs": 1, "file_list": file_list, "relation_map": relation_map,
+        "extent_bytes": DEFAULT_EXTENT_BYTES, "packs": 1, "file_list": file_list, "relation_map": relation_map,
         "previous": null, "wal_end": "0/3000000", "keyring": {"generation": 1, "fingerprint": "00"},
         "what a later version adds": 1,
     });
@@ -78,7 +79,7 @@ fn head(lineage: &Lineage, file_list: Vec<Part>, relation_map: Vec<Part>) -> Man
 }
 
 async fn write(lineage: &Lineage, entries: &[FileLine]) -> Result<Vec<Part>, ManifestError> {
-    let mut writer = FileListWriter::new(lineage.clone(), backup(), EXTENT_BYTES);
+    let mut writer = FileListWriter::new(lineage.clone(), backup(), DEFAULT_EXTENT_BYTES);
     for entry in entries {
         writer.push(entry).await?;
     }
@@ -103,7 +104,7 @@ fn every_kind() -> Vec<FileLine> {
         dir("base/5"),
         pack(),
         file("base/5/1259", 114_688),
-        file("base/5/1259.1", u64::from(EXTENT_BYTES) * 3000 + 1),
+        file("base/5/1259.1", u64::from(DEFAULT_EXTENT_BYTES) * 3000 + 1),
         FileLine::File { path: odd, file: empty },
         FileLine::Symlink { path: path("conf"), target: "base/5".into() },
         dir("pg_tblspc"),
@@ -260,13 +261,13 @@ async fn packs_stay_within_their_size_and_their_buffer() {
     let lineage = lineage().await;
     let keys = lineage.keys();
     for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
-        let buffer = Vec::with_capacity(buffer_bytes(EXTENT_BYTES));
+        let buffer = Vec::with_capacity(buffer_bytes(DEFAULT_EXTENT_BYTES));
         let (begin, capacity) = (buffer.as_ptr(), buffer.capacity());
         let mut pack = PackWriter::begin(keys.clone(), lineage.id(), &backup(), 3, codec, buffer).unwrap();
         let mut seed = 0;
         while !pack.is_full() {
             seed += 1;
-            pack.append(&noise(seed, EXTENT_BYTES as usize)).unwrap();
+            pack.append(&noise(seed, DEFAULT_EXTENT_BYTES as usize)).unwrap();
         }
         let finished = pack.finish().unwrap();
         assert!((24 << 20..32 << 20).contains(&finished.bytes.len()), "{}", finished.bytes.len());

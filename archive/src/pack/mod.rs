@@ -22,9 +22,6 @@ pub const PACK_BYTES: u64 = 24 << 20;
 /// A pack with this many frames is full.
 pub const PACK_FRAMES: u32 = 16_384;
 
-/// Length of an extent unless the repository says otherwise: 128 pages.
-pub const EXTENT_BYTES: u32 = 1 << 20;
-
 /// Capacity of a buffer in which no pack of extents of `extent_bytes` outgrows its allocation: the bytes at which it is full, one
 /// more frame that did not compress, and the frame index.
 pub const fn buffer_bytes(extent_bytes: u32) -> usize {

@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use highwater_pitr::segment::WalSegmentSize;
-
 use super::lineage::{Lineage, LineageRecord};
 use super::*;
 use crate::keyring::KeyClass;
@@ -10,6 +8,7 @@ use crate::repository::lineage::ClosedRecord;
 use crate::seal::{Codec, ObjectKind, SealError};
 use crate::store::Created;
 use crate::store::memory::{Fault, MemoryStore, Operation};
+use crate::testing;
 
 fn now() -> Timestamp {
     "2026-11-20T07:00:00Z".parse().unwrap()
@@ -40,19 +39,8 @@ async fn repository() -> (MemoryStore, Repository) {
 }
 
 fn record(cluster: &Cluster, system_identifier: u64) -> LineageRecord {
-    LineageRecord {
-        lineage: LineageId::random().unwrap(),
-        cluster_id: cluster.id(),
-        system_identifier,
-        pg_major: 17,
-        wal_segment_bytes: WalSegmentSize::DEFAULT,
-        block_bytes: 8192,
-        parent: None,
-        parent_timeline: None,
-        fork_lsn: None,
-        created_at: now(),
-        reason: "init".into(),
-    }
+    let lineage = LineageId::random().unwrap();
+    LineageRecord { lineage, system_identifier, created_at: now(), ..testing::record(cluster.id()) }
 }
 
 /// From a blank host: the store and the key are enough.

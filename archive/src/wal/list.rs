@@ -4,29 +4,17 @@ use std::collections::BTreeMap;
 
 use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::timeline::TimelineId;
-use jiff::Timestamp;
 
 use super::WalGetError;
 use crate::names::{self, WalEntry};
 use crate::repository::lineage::{Lineage, LineageError};
 use crate::store::ListEntry;
 
-/// A whole segment in the archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredSegment {
-    /// The segment.
-    pub segment: SegmentName,
-    /// Length of its object in bytes; of the commit object alone when it lies in parts.
-    pub stored_len: u64,
-    /// When it was stored, by the store's clock.
-    pub stored_at: Timestamp,
-}
-
 /// All that lies in the directory of a timeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TimelineListing {
     /// Whole segments in WAL order.
-    pub segments: Vec<StoredSegment>,
+    pub segments: Vec<SegmentName>,
     /// `.partial` files.
     pub partials: Vec<SegmentName>,
     /// `.backup` files: the segment and the offset in it.
@@ -56,20 +44,16 @@ pub async fn list_timeline(lineage: &Lineage, timeline: TimelineId) -> Result<Ti
                 continue;
             }
         }
-        note(&mut listing, parsed, &entry);
+        note(&mut listing, parsed);
     }
     listing.conflicts = contents.into_iter().filter(|(_, count)| *count > 1).map(|(path, _)| path).collect();
-    listing.segments.sort_by_key(|stored| stored.segment);
+    listing.segments.sort_unstable();
     Ok(listing)
 }
 
-fn note(listing: &mut TimelineListing, parsed: WalEntry, entry: &ListEntry) {
+fn note(listing: &mut TimelineListing, parsed: WalEntry) {
     match parsed {
-        WalEntry::File(WalFile::Segment(segment), _) => listing.segments.push(StoredSegment {
-            segment,
-            stored_len: entry.size,
-            stored_at: entry.modified,
-        }),
+        WalEntry::File(WalFile::Segment(segment), _) => listing.segments.push(segment),
         WalEntry::File(WalFile::Partial(segment), _) => listing.partials.push(segment),
         WalEntry::File(WalFile::Backup { segment, offset }, _) => listing.backups.push((segment, offset)),
         WalEntry::Variant(segment, _) => listing.variants.push(segment),
@@ -81,10 +65,7 @@ fn note(listing: &mut TimelineListing, parsed: WalEntry, entry: &ListEntry) {
 ///
 /// # Errors
 /// [`WalGetError::Lineage`], also when two contents stand for one name.
-pub async fn list_segments(
-    lineage: &Lineage,
-    timeline: TimelineId,
-) -> Result<Vec<StoredSegment>, WalGetError> {
+pub async fn list_segments(lineage: &Lineage, timeline: TimelineId) -> Result<Vec<SegmentName>, WalGetError> {
     let listing = list_timeline(lineage, timeline).await?;
     if let Some(path) = listing.conflicts.first() {
         // Looked at closely it is an error that names both.

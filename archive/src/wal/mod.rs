@@ -33,9 +33,7 @@ pub use claim::{Claim, ClaimError, Claimed, claim_timeline, read_claim};
 pub use error::{Content, WalGetError, WalPutError};
 pub use get::get;
 pub use index::{get_indexed, names_before, read_index, read_index_before};
-pub use list::{
-    StoredSegment, TimelineListing, list_histories, list_segments, list_timeline, list_timelines,
-};
+pub use list::{TimelineListing, list_histories, list_segments, list_timeline, list_timelines};
 pub use parts::{MAX_WHOLE_SEGMENT_BYTES, PART_BYTES};
 pub use prepare::PreparedSegment;
 pub use put::{Stored, put_partial, put_prepared, put_segment};

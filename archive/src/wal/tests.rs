@@ -19,6 +19,7 @@ use crate::repository::lineage::{Lineage, LineageError, LineageRecord};
 use crate::repository::{Cluster, CreateParams, DEFAULT_EXTENT_BYTES, Repository};
 use crate::seal::{Codec, ObjectKind, SealError, read_header, scrub};
 use crate::store::memory::{Fault, MemoryStore, Operation};
+use crate::testing;
 
 const SYSTEM: u64 = 7_600_000_000_000_000_001;
 
@@ -42,7 +43,7 @@ async fn ground_with(mode: NameMode, mib: u32) -> Ground {
     let (cluster, _) =
         repository.create_cluster(&"main".parse().unwrap(), &unlock, &recipients, now).await.unwrap();
     let size = WalSegmentSize::try_from(mib << 20).unwrap();
-    let lineage = new_lineage(&cluster, size, SYSTEM).await;
+    let lineage = new_lineage(&cluster, size).await;
     Ground { store, unlock, recipients, cluster, lineage, size }
 }
 
@@ -50,19 +51,12 @@ async fn ground() -> Ground {
     ground_with(NameMode::Plain, 1).await
 }
 
-async fn new_lineage(cluster: &Cluster, size: WalSegmentSize, system_identifier: u64) -> Lineage {
+async fn new_lineage(cluster: &Cluster, size: WalSegmentSize) -> Lineage {
     let record = LineageRecord {
         lineage: LineageId::random().unwrap(),
-        cluster_id: cluster.id(),
-        system_identifier,
-        pg_major: 17,
+        system_identifier: SYSTEM,
         wal_segment_bytes: size,
-        block_bytes: 8192,
-        parent: None,
-        parent_timeline: None,
-        fork_lsn: None,
-        created_at: Timestamp::UNIX_EPOCH,
-        reason: "init".into(),
+        ..testing::record(cluster.id())
     };
     cluster.create_lineage(record).await.unwrap()
 }
@@ -115,7 +109,7 @@ async fn a_segment_goes_up_and_comes_down() {
         assert!(ground.get(full.0).await.unwrap() == full.1);
         assert_eq!(ground.get(full.0.next(ground.size)).await, None);
         let listed = list_segments(&ground.lineage, timeline(1)).await.unwrap();
-        assert_eq!(listed.iter().map(|stored| stored.segment).collect::<Vec<_>>(), [full.0]);
+        assert_eq!(listed, [full.0]);
         assert_eq!(list_timelines(&ground.lineage).await.unwrap(), [timeline(1)]);
     }
 }
@@ -346,7 +340,7 @@ async fn without_conditional_creates_nothing_is_overwritten() {
 #[tokio::test]
 async fn two_lineages_keep_their_own_segments() {
     let ground = ground().await;
-    let other = new_lineage(&ground.cluster, ground.size, SYSTEM).await;
+    let other = new_lineage(&ground.cluster, ground.size).await;
     let first = ground.full();
     let second = ground.wal().commit(900, 2_000_000).fill(9).segment(3);
     assert_eq!(ground.put(&first).await.unwrap(), Stored::New);
@@ -433,7 +427,7 @@ async fn a_large_segment_lies_in_parts() {
         let index = read_index(&ground.lineage, full.0).await.unwrap().unwrap();
         assert_eq!(index.transactions.len(), 1);
         let listed = list_segments(&ground.lineage, timeline(1)).await.unwrap();
-        assert_eq!(listed.iter().map(|stored| stored.segment).collect::<Vec<_>>(), [full.0]);
+        assert_eq!(listed, [full.0]);
         let objects = ground.lineage.list("wal/").await.unwrap();
         assert_eq!(objects.len(), 5);
         assert!(objects.iter().all(|entry| entry.size <= 32 << 20));

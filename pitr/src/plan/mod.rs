@@ -15,8 +15,6 @@ mod refusal;
 mod scan;
 mod stop;
 
-use serde::{Deserialize, Serialize};
-
 use crate::lsn::Lsn;
 use crate::segment::{SegmentName, WalSegmentSize};
 use crate::time::PgTime;
@@ -30,7 +28,7 @@ pub use scan::{ScanEnd, Step, TargetScan};
 pub use stop::{ReplayedTablespace, Stop, StopPoint};
 
 /// What planning needs to know of a base backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupPoint {
     /// The backup's id; ids sort by the time the backup began.
     pub id: String,

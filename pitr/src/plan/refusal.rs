@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use super::Gap;
 use crate::lsn::Lsn;
 use crate::time::PgTime;
 use crate::timeline::TimelineId;
 
 /// A stretch that can be recovered to at any moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     /// The timeline it is reached on.
     pub timeline: TimelineId,
@@ -34,8 +32,7 @@ impl fmt::Display for Window {
 }
 
 /// Why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "reason")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefusalReason {
     /// No complete backup at all.
     NoBackup,
@@ -102,12 +99,11 @@ pub enum RefusalReason {
 }
 
 /// A target that cannot be reached, before a byte was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The target, as it was understood.
     pub target: String,
     /// Why it cannot be reached.
-    #[serde(flatten)]
     pub why: RefusalReason,
     /// What can be reached instead; `None` when nothing can.
     pub window: Option<Window>,

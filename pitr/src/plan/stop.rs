@@ -1,7 +1,5 @@
 //! Where recovery stops, and the settings that make PostgreSQL stop there.
 
-use serde::{Deserialize, Serialize};
-
 use crate::index::{TablespaceChange, TablespaceRecord, TransactionEnd};
 use crate::lsn::Lsn;
 use crate::time::PgTime;
@@ -9,8 +7,7 @@ use crate::time::PgTime;
 /// The condition PostgreSQL itself will stop on. It may differ from the target asked for: a time past the newest
 /// commit is FATAL to PostgreSQL ("recovery ended before configured recovery target was reached"), so it becomes the
 /// last complete record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// `recovery_target = 'immediate'`.
     Immediate,

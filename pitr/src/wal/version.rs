@@ -4,11 +4,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// A major version of PostgreSQL. Orders by age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PgMajor {
     /// PostgreSQL 14.
     V14,
@@ -79,12 +76,6 @@ impl TryFrom<u32> for PgMajor {
     }
 }
 
-impl From<PgMajor> for u32 {
-    fn from(major: PgMajor) -> u32 {
-        major.number()
-    }
-}
-
 impl fmt::Display for PgMajor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.number())
@@ -101,9 +92,7 @@ mod tests {
         for major in PgMajor::ALL {
             assert_eq!(PgMajor::from_number(major.number()), Some(major));
             assert_eq!(PgMajor::from_page_magic(major.page_magic()), Some(major));
-            assert_eq!(serde_json::from_str::<PgMajor>(&major.to_string()).unwrap(), major);
         }
         assert_eq!(PgMajor::from_page_magic(0xD119), None);
-        assert!(serde_json::from_str::<PgMajor>("13").is_err());
     }
 }
