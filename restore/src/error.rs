@@ -31,6 +31,14 @@ pub enum RestoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// The server to start could not listen.
+    #[error("port {port}, on which the restored server would listen, is in use on this host: {by}")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// What has it.
+        by: String,
+    },
     /// An earlier restore has not finished there.
     #[error("{} holds a restore that did not finish", path.display())]
     Incomplete {
@@ -168,6 +176,7 @@ impl RestoreError {
             }
             Self::NotAbsolute { .. } => Some("write the whole path, from /".into()),
             Self::Running { .. } => Some("restore beside it, or stop it and move its directory away first".into()),
+            Self::PortTaken { .. } => Some("choose one with --port".into()),
             Self::Incomplete { .. } => Some("remove what it left, or name another directory".into()),
             Self::WrongOwner { .. } => Some("name the owner with --owner, or give the directory to that user".into()),
             Self::NoSpace { .. } => {
@@ -210,6 +219,7 @@ impl RestoreError {
             | Self::NotAbsolute { .. }
             | Self::Place(_)
             | Self::Running { .. }
+            | Self::PortTaken { .. }
             | Self::Incomplete { .. }
             | Self::WrongOwner { .. }
             | Self::NoSpace { .. }

@@ -13,6 +13,7 @@ use highwater_pitr::target::TargetAction;
 use crate::conf_file::{self, is_on, last_value};
 use crate::error::RestoreError;
 use crate::in_effect;
+use crate::listening::Listening;
 use crate::outside::{self, give};
 use crate::plan_file::{self, PLAN_FILE, PlanBounds, RepositoryToPlan};
 use crate::preflight::{Preflight, Request};
@@ -28,8 +29,8 @@ const AUTO_CONF: &str = "postgresql.auto.conf";
 pub struct Finished {
     /// `postgresql.conf`, when it lies outside the data directory.
     pub config_file: Option<PathBuf>,
-    /// `postgresql.conf` is a minimal one: the original, its port too, lay outside the data directory.
-    pub minimal_configuration: bool,
+    /// Where its configuration makes it listen.
+    pub listening: Listening,
     /// The command that ends the isolation of the copy; none with `--replace-production`.
     pub end_isolation: Option<String>,
     /// What a person should know: each a sentence.
@@ -147,7 +148,7 @@ fn write(
     durable::fsync_dir(&data_dir.join(OWN_DIRECTORY))?;
     Ok(Finished {
         config_file: placed.config_file,
-        minimal_configuration: placed.minimal,
+        listening: Listening::of(|name| last_value(&configuration, name)),
         end_isolation,
         notes,
     })

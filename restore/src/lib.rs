@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod finish;
 pub mod in_effect;
 pub mod includes;
+pub mod listening;
 pub mod outside;
 pub mod ownership;
 pub mod places;

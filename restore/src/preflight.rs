@@ -3,7 +3,7 @@
 //! In this order, each a reason to refuse: the directories are absent or empty and no server runs there; the archive reaches
 //! the target without a gap; the backup's manifest is there and authentic; every tablespace has a place; the owner exists
 //! here and can run `restore_command`; every place can be written and be entered by the server's user, and no configuration file
-//! stands where one is to be put; there is space on each filesystem; the server to start is installed. Nothing is created, and
+//! stands where one is to be put; there is space on each filesystem; the server to start is installed and its port is free. Nothing is created, and
 //! nothing is ever deleted.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,8 @@ use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::timeline::TimelineId;
 
 use crate::error::RestoreError;
-use crate::outside::Relocation;
+use crate::listening::Listening;
+use crate::outside::{Relocation, outside_path};
 use crate::ownership::{self, Account};
 use crate::places::{self, Purpose};
 use crate::plan_file::RepositoryToPlan;
@@ -60,12 +61,23 @@ pub struct Request {
     pub standby: bool,
     /// It takes production's place: nothing is turned off.
     pub replace_production: bool,
-    /// It will be started; with these programs, or those found.
-    pub start: Option<Option<PathBuf>>,
+    /// It will be started.
+    pub start: Option<Start>,
     /// This program, as `restore_command` calls it.
     pub program: PathBuf,
     /// Directories of local repositories, which `restore_command` reads as the server's user.
     pub local_repositories: Vec<PathBuf>,
+}
+
+/// How the server is to be started.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// With these programs, or those found.
+    pub pg_bin: Option<PathBuf>,
+    /// On this port, or the configured one.
+    pub port: Option<u16>,
+    /// With its socket here, or where it is configured.
+    pub socket_dir: Option<PathBuf>,
 }
 
 impl Request {
@@ -190,7 +202,11 @@ pub async fn preflight(
     let spaces = measure_space(request, &manifest, &tablespaces, &plan)?;
     let major = manifest.postgresql.major;
     let installation = match &request.start {
-        Some(bin) => Some(Installation::find(major, bin.as_deref())?),
+        Some(start) => {
+            let installation = Installation::find(major, start.pg_bin.as_deref())?;
+            check_port(request, start, &manifest)?;
+            Some(installation)
+        }
         None => None,
     };
     notes.extend(plan.notes.iter().cloned());
@@ -315,6 +331,19 @@ fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), Resto
         }
     }
     Ok(())
+}
+
+/// Whether the server to start could listen. What its configuration says is known from what the original said of itself; one that
+/// lay outside and is put nowhere says nothing.
+fn check_port(request: &Request, start: &Start, manifest: &Manifest) -> Result<(), RestoreError> {
+    let taken_along = request.config_to.is_some() || outside_path(manifest, "config_file").is_none();
+    let settings = Some(&manifest.postgresql.settings).filter(|_| taken_along);
+    let configured = Listening::of(|name| settings?.get(name).cloned());
+    let listening = configured.with(start.port, start.socket_dir.as_deref());
+    match listening.taken() {
+        Some(by) => Err(RestoreError::PortTaken { port: listening.port, by }),
+        None => Ok(()),
+    }
 }
 
 /// Finds where the tablespaces go, and that `map`, the backup's `tablespace_map`, can be rewritten for it.

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod say;
+mod serving;
 mod source;
 
 use std::path::Path;
@@ -17,9 +18,10 @@ use highwater_restore::finish::{Finished, finish};
 use highwater_restore::plan_file::RepositoryToPlan;
 use highwater_restore::preflight::{Preflight, Request, preflight};
 use highwater_restore::rebuild::{OWN_DIRECTORY, RebuildOptions, Rebuilt, rebuild};
-use highwater_restore::server::{Goal, Server, ServerOptions, State};
+use highwater_restore::server::{Goal, Server, ServerError, ServerOptions, State, is_running};
 
 pub use arguments::Args;
+use serving::Serving;
 use source::Sources;
 pub use source::choose_lineage;
 
@@ -49,21 +51,34 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let now = context.clock.now();
     let finished = finish(&preflight, &request, sources.cluster(), &planned, now).map_err(problem)?;
     let took = begun.elapsed();
-    let state = match &preflight.installation {
-        Some(_) => Some(start(context, &preflight, &request, &finished, &args).await?),
-        None => None,
-    };
-    let done = say::Done {
+    let mut done = say::Done {
         plan: &plan,
         preflight: &preflight,
         request: &request,
-        args: &args,
+        serving: Serving::of(&finished, &request),
         rebuilt,
         finished: &finished,
         took,
-        state,
+        state: None,
+        running: false,
     };
-    context.print(&done, &done.json());
+    if !context.json {
+        report::result(&done.restored());
+    }
+    if preflight.installation.is_some() {
+        let started = start(context, &preflight, &request, &finished, &args).await?;
+        done.running = is_running(&request.target_dir);
+        match started {
+            Ok(state) => done.state = Some(state),
+            Err(error) => {
+                if !context.json {
+                    report::result(&done.next_steps());
+                }
+                return Err(report::failed(error.to_string(), done.hint_after(&error)));
+            }
+        }
+    }
+    context.print(done.next_steps(), &done.json());
     Ok(Exit::Done)
 }
 
@@ -100,7 +115,7 @@ async fn start(
     request: &Request,
     finished: &Finished,
     args: &Args,
-) -> anyhow::Result<State> {
+) -> anyhow::Result<Result<State, ServerError>> {
     let Some(installation) = preflight.installation.clone() else { anyhow::bail!("no server to start") };
     let mut settings = Vec::new();
     settings.extend(args.port.map(|port| ("port".to_owned(), port.to_string())));
@@ -140,7 +155,7 @@ async fn start(
             }
         })
     });
-    waited.await?.map_err(|error| problem(error.into()))
+    Ok(waited.await?)
 }
 
 /// Where a server that we start logs until its own logging takes over.

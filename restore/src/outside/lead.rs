@@ -362,7 +362,7 @@ mod tests {
             "include 'NEW/data/highwater/config/no/such/x.conf'\n\
              include_dir 'NEW/data/highwater/config/no/such/d'\n"
         );
-        assert!(placed.config_file.is_none() && !placed.minimal && placed.leads.is_empty());
+        assert!(placed.config_file.is_none() && placed.leads.is_empty());
         assert_eq!(placed.notes.len(), 1, "{:?}", placed.notes);
     }
 

@@ -37,8 +37,6 @@ const TAKEN_OVER: [&str; 3] =
 pub struct Placed {
     /// `postgresql.conf`, when it lies outside the new data directory.
     pub config_file: Option<PathBuf>,
-    /// `postgresql.conf` is a minimal one.
-    pub minimal: bool,
     /// Where `hba_file` and `ident_file` must lead, each with its path.
     pub leads: Vec<(&'static str, PathBuf)>,
     /// What a person should know: each a sentence.
@@ -61,7 +59,7 @@ impl Placed {
 }
 
 /// The original path of one of the three files, when it lay outside the data directory.
-fn outside_path<'m>(manifest: &'m Manifest, setting: &str) -> Option<&'m Path> {
+pub(crate) fn outside_path<'m>(manifest: &'m Manifest, setting: &str) -> Option<&'m Path> {
     let path = Path::new(manifest.config_files.get(setting)?);
     let inside = path.starts_with(&manifest.data_directory) || !path.is_absolute();
     (!inside).then_some(path)
@@ -103,7 +101,6 @@ pub fn place(
                 // What the data directory of such a host holds under this name was never read by the server.
                 durable::replace(&path, &[content])?;
                 give(&path, owner, 0o600)?;
-                placed.minimal |= setting == "config_file";
                 placed.notes.push(format!(
                     "{} lay outside the data directory: it is kept as {}, and a minimal {name} is in its place",
                     original.display(),

@@ -40,6 +40,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "conf_file",
             "includes",
             "in_effect",
+            "listening",
             "ownership",
             "places",
             "tablespaces",

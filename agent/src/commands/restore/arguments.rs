@@ -8,7 +8,7 @@ use highwater_pitr::lsn::Lsn;
 use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::time::parse_time;
 use highwater_pitr::timeline::TimelineId;
-use highwater_restore::preflight::{Preflight, Request};
+use highwater_restore::preflight::{Preflight, Request, Start};
 use highwater_restore::tablespaces::Mapping;
 
 use super::source::Sources;
@@ -146,7 +146,11 @@ impl Args {
             action: self.action.map(TargetAction::from),
             standby: self.standby,
             replace_production: self.replace_production,
-            start: self.start.then(|| self.pg_bin.clone()),
+            start: self.start.then(|| Start {
+                pg_bin: self.pg_bin.clone(),
+                port: self.port,
+                socket_dir: self.socket_dir.clone(),
+            }),
             program: std::env::current_exe()?,
             local_repositories: sources.local_directories(),
         })

@@ -10,11 +10,11 @@ use highwater_restore::finish::Finished;
 use highwater_restore::preflight::{Preflight, Request};
 use highwater_restore::rebuild::Rebuilt;
 use highwater_restore::replayed::{Found, Replayed};
-use highwater_restore::server::{Installation, State};
+use highwater_restore::server::{Installation, ServerError, State};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use super::arguments::Args;
+use super::serving::Serving;
 use super::source::Sources;
 
 /// What will be done.
@@ -182,8 +182,8 @@ pub struct Done<'a> {
     pub preflight: &'a Preflight,
     /// What was asked.
     pub request: &'a Request,
-    /// In these words.
-    pub args: &'a Args,
+    /// Where the server listens when it is started.
+    pub serving: Serving,
     /// The files.
     pub rebuilt: Rebuilt,
     /// The settings.
@@ -192,6 +192,8 @@ pub struct Done<'a> {
     pub took: Duration,
     /// What the server does, where it was started.
     pub state: Option<State>,
+    /// It was started and runs, whatever it does.
+    pub running: bool,
 }
 
 impl Done<'_> {
@@ -233,9 +235,10 @@ impl Done<'_> {
             || format!("/usr/lib/postgresql/{major}/bin/pg_ctl"),
             |installation| word(&installation.bin().join("pg_ctl")),
         );
-        let options = self.finished.config_file.as_ref().map_or_else(String::new, |file| {
-            format!(" -o {}", shell_word(&format!("-c config_file={}", word(file))))
-        });
+        let config = self.finished.config_file.as_ref().map(|file| format!("-c config_file={}", word(file)));
+        let options: Vec<String> = config.into_iter().chain(self.serving.options()).collect();
+        let options = Some(options.join(" ")).filter(|options| !options.is_empty());
+        let options = options.map_or_else(String::new, |options| format!(" -o {}", shell_word(&options)));
         let log = word(&super::log_file(&self.request.target_dir));
         self.as_owner(&format!("{bin} -D {data_dir}{options} -l {log} start"))
     }
@@ -247,15 +250,10 @@ impl Done<'_> {
         }
     }
 
-    /// `psql` with one command, as the server's user and to the server that was restored.
-    fn psql(&self, sql: &str) -> String {
-        let settings = &self.preflight.manifest.postgresql.settings;
-        let configured = settings.get("port").filter(|_| !self.finished.minimal_configuration);
-        let port = self.args.port.map(|port| port.to_string()).or_else(|| configured.cloned());
-        let port = port.filter(|port| port != "5432").map_or_else(String::new, |port| format!(" -p {port}"));
-        let host =
-            self.args.socket_dir.as_ref().map_or_else(String::new, |path| format!(" -h {}", word(path)));
-        self.as_owner(&format!("psql{host}{port} -c '{sql}'"))
+    /// `psql` that asks these columns, as the server's user and of the server that was restored: which one answers is in the row.
+    fn psql(&self, columns: &str) -> String {
+        let client = self.serving.client();
+        self.as_owner(&format!("psql{client} -c \"SELECT {columns}, current_setting('data_directory')\""))
     }
 
     fn adopt_command(&self) -> String {
@@ -263,29 +261,32 @@ impl Done<'_> {
         self.as_owner(&format!("{program} {} adopt", self.plan.arguments))
     }
 
-    fn steps(&self) -> Vec<(&'static str, String)> {
+    fn steps(&self) -> Vec<(String, String)> {
         let mut steps = Vec::new();
-        if self.state.is_none() {
-            steps.push(("start it; it recovers to the target by itself", self.start_command()));
+        let mut step = |why: &str, command: String| steps.push((why.to_owned(), command));
+        if self.state.is_none() && !self.running {
+            step(&self.serving.why_start(), self.start_command());
         }
         if self.request.standby {
             let why = "let it follow a primary: put primary_conninfo into postgresql.auto.conf, after taking out the isolation";
-            steps.extend(self.finished.end_isolation.clone().map(|command| (why, command)));
+            if let Some(command) = self.finished.end_isolation.clone() {
+                step(why, command);
+            }
             return steps;
         }
+        let here = self.request.target_dir.display();
         match self.request.action() {
             TargetAction::Pause => {
-                steps.push((
-                    "see that it is where you want it (t, paused)",
-                    self.psql("SELECT pg_is_in_recovery(), pg_get_wal_replay_pause_state()"),
-                ));
-                steps.push((
-                    "open it for writing, on a new timeline",
-                    self.psql("SELECT pg_wal_replay_resume()"),
-                ));
+                step(
+                    &format!("see that it is this server and where you want it (t, paused, {here})"),
+                    self.psql("pg_is_in_recovery(), pg_get_wal_replay_pause_state()"),
+                );
+                step("open it for writing, on a new timeline", self.psql("pg_wal_replay_resume()"));
             }
-            TargetAction::Promote => steps
-                .push(("see that it has opened for writing (f)", self.psql("SELECT pg_is_in_recovery()"))),
+            TargetAction::Promote => step(
+                &format!("see that it is this server and has opened for writing (f, {here})"),
+                self.psql("pg_is_in_recovery()"),
+            ),
             TargetAction::Shutdown => {}
         }
         let why = if self.finished.end_isolation.is_some() {
@@ -293,12 +294,55 @@ impl Done<'_> {
         } else {
             "make it the cluster, with this directory as cluster.data_dir; no WAL is archived before that"
         };
-        steps.push((why, self.adopt_command()));
+        step(why, self.adopt_command());
         steps
+    }
+
+    /// What was restored, in words.
+    pub fn restored(&self) -> String {
+        let mut text = format!(
+            "restored    {} files, {} into {} in {:.1} s",
+            self.rebuilt.files,
+            HumanBytes(self.rebuilt.bytes),
+            self.request.target_dir.display(),
+            self.took.as_secs_f64()
+        );
+        for note in &self.finished.notes {
+            text.push_str(&format!("\nnote        {note}"));
+        }
+        if self.finished.end_isolation.is_some() {
+            text.push_str(
+                "\nisolated    archiving, synchronous replication, upstream connections and subscriptions are off",
+            );
+        }
+        text
+    }
+
+    /// What the server does, and what to type next.
+    pub fn next_steps(&self) -> String {
+        let mut text = String::new();
+        if let Some(state) = &self.state {
+            text.push_str(&format!("server      {}\n", state_text(state)));
+        }
+        text.push_str("next");
+        for (why, command) in self.steps() {
+            text.push_str(&format!("\n  # {why}\n  {command}"));
+        }
+        text
+    }
+
+    /// What to do about a server that did not get where it was sent: nothing has to be restored again.
+    pub fn hint_after(&self, error: &ServerError) -> String {
+        let first = error.hint().map_or_else(String::new, |hint| format!("{hint}; "));
+        if self.running {
+            return format!("{first}all files are restored, and the server runs");
+        }
+        let start = self.start_command();
+        format!("{first}all files are restored: when the cause is put right, start it with: {start}")
     }
 }
 
-fn word(path: &Path) -> String {
+pub(super) fn word(path: &Path) -> String {
     shell_word(&path.display().to_string())
 }
 
@@ -309,35 +353,5 @@ fn state_text(state: &State) -> String {
         State::Recovering { paused: false, replayed } => format!("recovering at {replayed}"),
         State::Writable => "open for writing".to_owned(),
         State::Ended { .. } => "shut down at the target".to_owned(),
-    }
-}
-
-impl fmt::Display for Done<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "restored    {} files, {} into {} in {:.1} s",
-            self.rebuilt.files,
-            HumanBytes(self.rebuilt.bytes),
-            self.request.target_dir.display(),
-            self.took.as_secs_f64()
-        )?;
-        for note in &self.finished.notes {
-            writeln!(f, "note        {note}")?;
-        }
-        if self.finished.end_isolation.is_some() {
-            writeln!(
-                f,
-                "isolated    archiving, synchronous replication, upstream connections and subscriptions are off"
-            )?;
-        }
-        if let Some(state) = &self.state {
-            writeln!(f, "server      {}", state_text(state))?;
-        }
-        write!(f, "next")?;
-        for (why, command) in self.steps() {
-            write!(f, "\n  # {why}\n  {command}")?;
-        }
-        Ok(())
     }
 }
