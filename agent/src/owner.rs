@@ -36,6 +36,30 @@ pub fn other_owner(config: &Config) -> anyhow::Result<Option<Owner>> {
 pub struct Owner(Account);
 
 impl Owner {
+    /// Makes sure that the owner can read the configuration, before anything is made for a command that then could not go on.
+    ///
+    /// # Errors
+    ///
+    /// They cannot.
+    pub fn must_read(&self, config: &Path) -> anyhow::Result<()> {
+        let mut test = self.0.command(Path::new("test"));
+        let tried = test.arg("-r").arg(config).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        // Any other answer is of what could not be asked; running again as the owner says why.
+        if !tried.is_ok_and(|status| status.code() == Some(1)) {
+            return Ok(());
+        }
+        let directory = config.parent().unwrap_or(Path::new("/"));
+        Err(report::usage_error(
+            format!("{}, the owner of the data directory, cannot read {}", self.0.name, config.display()),
+            format!(
+                "highwater goes on as {}, who must be able to: chmod 755 {}; chmod 644 {}",
+                self.0.name,
+                directory.display(),
+                config.display()
+            ),
+        ))
+    }
+
     /// Makes a directory, if it is not there, that belongs to the owner alone.
     ///
     /// # Errors

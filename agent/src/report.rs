@@ -59,6 +59,10 @@ pub fn message(error: &anyhow::Error) -> String {
         if text.contains(&part) {
             continue;
         }
+        if part.strip_prefix(text.as_str()).is_some_and(|rest| rest.starts_with(": ")) {
+            text = part;
+            continue;
+        }
         if !text.is_empty() {
             text.push_str(": ");
         }

@@ -1,7 +1,7 @@
 //! Opening the repositories that the configuration names, and the lineage that this host may write in them.
 
 use anyhow::Context as _;
-use highwater_archive::keyring::Unlock;
+use highwater_archive::keyring::{KeyringError, Unlock};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::names::ClusterName;
 use highwater_archive::repository::{Cluster, Repository, RepositoryError};
@@ -33,7 +33,7 @@ impl OpenRepository {
             let store = store::open(&config.store)?;
             let locked = Repository::open(store).await?.cluster(cluster).await?;
             let unlock = unlock(config).await?;
-            anyhow::Ok(locked.unlock(&unlock).await?)
+            locked.unlock(&unlock).await.map_err(|error| name_key(error, &config.key))
         };
         let cluster = open.await.with_context(|| format!("repository {}", config.name))?;
         Ok(Self { name: config.name.clone(), cluster })
@@ -159,6 +159,19 @@ impl Failed {
         if let Some(hint) = report::hint(&self.error) {
             report::line(&format!("hint: {hint}"));
         }
+    }
+}
+
+/// An error of a repository; where the key does not open the keyring, with the place that the key is from.
+pub fn name_key(error: RepositoryError, key: &KeySource) -> anyhow::Error {
+    let is_wrong_key =
+        matches!(&error, RepositoryError::Keyring { source: KeyringError::WrongKey { .. }, .. });
+    let error = anyhow::Error::new(error);
+    match key {
+        _ if !is_wrong_key => error,
+        KeySource::File(path) => error.context(format!("the key file {}", path.display())),
+        KeySource::Environment(_) => error.context("the key from the environment"),
+        KeySource::Command(command) => error.context(format!("the key that {command} gives")),
     }
 }
 

@@ -191,7 +191,9 @@ impl RepositoryError {
             Self::Race(error) => error.hint(),
             Self::Keyring { source, .. } => source.hint(),
             Self::Lineage(error) => error.hint(),
-            Self::NotARepository { .. } => Some("check the URL; `highwater init` makes a repository".into()),
+            Self::NotARepository { .. } => {
+                Some("is the disk mounted, and the URL right? what `highwater init` made is not there".into())
+            }
             Self::Malformed { .. } => Some(
                 "it was changed after it was written; take it from another copy of the repository".into(),
             ),

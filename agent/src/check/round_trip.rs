@@ -79,7 +79,8 @@ async fn wait(
             let hint = if failed {
                 "the archive_command failed meanwhile: the server's log has its error"
             } else {
-                "the archiver may be behind: see pg_stat_archiver and the .ready files in pg_wal/archive_status"
+                "the archiver may be behind: see pg_stat_archiver and the .ready files in pg_wal/archive_status; or the \
+                 server cannot run the command at all (not on its PATH?): see the server's log"
             };
             return Err(report::failed(message, hint));
         }

@@ -1,10 +1,12 @@
 //! The running server: which cluster it is, what it is set to, what we may do there.
 
-use crate::config::Config;
+use std::path::Path;
+
+use crate::config::{Config, DIRECTORY};
 use crate::host_state::HostState;
 use crate::pg::settings::Settings;
 use crate::pg::{PgError, Session};
-use crate::setup::postgresql::{CommandFault, judge_archive_command, settings_lines};
+use crate::setup::postgresql::{CommandFault, Finds, judge_archive_command, program_on_path, settings_lines};
 
 use super::Findings;
 
@@ -169,9 +171,17 @@ fn check_archiving(config: &Config, settings: &Settings, findings: &mut Findings
         return false;
     }
     let command = settings.text("archive_command");
-    let fault = match judge_archive_command(command, config) {
-        Ok(()) => {
-            findings.ok("archive_command", command);
+    let line = set("archive_command");
+    let fault = match judge_archive_command(command, config, Path::new(DIRECTORY)) {
+        Ok(finds) => {
+            match finds {
+                Finds::ByName => findings.ok("archive_command", command),
+                Finds::AsTheOnlyOne => findings.note(
+                    "archive_command",
+                    format!("it names no cluster: a second configuration on this host would break it; better: {line}"),
+                ),
+            }
+            note_path(command, findings);
             return mode_is_on;
         }
         Err(fault) => fault,
@@ -184,9 +194,20 @@ fn check_archiving(config: &Config, settings: &Settings, findings: &mut Findings
         }
         CommandFault::OtherConfig(other) => format!("it reads another configuration: {}", other.display()),
         CommandFault::NoCluster => {
-            "it names no cluster; a second configuration on this host would break it".to_owned()
+            "it names no cluster, and this configuration is not the only one in /etc/highwater".to_owned()
         }
     };
-    findings.failed("archive_command", message, format!("set: {} (and reload)", set("archive_command")));
+    findings.failed("archive_command", message, format!("set: {line} (and reload)"));
+    note_path(command, findings);
     false
+}
+
+/// The server's PATH is seldom that of the person who asks.
+fn note_path(command: &str, findings: &mut Findings) {
+    if let Some(program) = program_on_path(command) {
+        findings.note(
+            "archive_command's program",
+            format!("{program} is looked for along the server's PATH; name it by its absolute path"),
+        );
+    }
 }

@@ -67,6 +67,9 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<Exit> {
     if command.writes_as_owner()
         && let Some(owner) = owner::other_owner(context.config()?)?
     {
+        if let Some(file) = &context.config()?.file {
+            owner.must_read(file)?;
+        }
         if let Command::Init(args) = &command {
             on_this_thread(async {
                 init::prepare_as_root(context, args, &owner).await?;

@@ -8,8 +8,8 @@ use super::{ConfigError, Selection};
 ///
 /// # Errors
 ///
-/// Several files and no choice; a directory that cannot be read; a cluster without a file while the environment has no
-/// `HIGHWATER__` settings either.
+/// Several files and no choice; a directory that cannot be read; no file, or none for the cluster, while neither the environment
+/// nor `--set` has settings either.
 pub fn choose(selection: &Selection, directory: &Path) -> Result<Option<PathBuf>, ConfigError> {
     if let Some(file) = &selection.file {
         return std::path::absolute(file)
@@ -26,7 +26,8 @@ pub fn choose(selection: &Selection, directory: &Path) -> Result<Option<PathBuf>
         };
     }
     match names.as_slice() {
-        [] => Ok(None),
+        [] if super::raw::environment_is_used() || !selection.set.is_empty() => Ok(None),
+        [] => Err(ConfigError::NoConfiguration { directory: directory.to_path_buf() }),
         [only] => Ok(Some(directory.join(format!("{only}.toml")))),
         [_, ..] => Err(ConfigError::SeveralClusters { names }),
     }
@@ -81,7 +82,11 @@ mod tests {
         assert_eq!(error.hint().unwrap(), "choose one with --cluster NAME");
         let b = Selection { cluster: Some("b".to_owned()), ..Selection::default() };
         assert_eq!(choose(&b, two.path()).unwrap(), Some(two.path().join("b.toml")));
-        assert_eq!(choose(&none, &one.path().join("absent")).unwrap(), None);
+        let absent = one.path().join("absent");
+        let hint = choose(&none, &absent).unwrap_err().hint().unwrap();
+        assert!(hint.contains(&format!("write {}/NAME.toml", absent.display())), "{hint}");
+        let set = Selection { set: vec!["cluster.name=main".to_owned()], ..Selection::default() };
+        assert_eq!(choose(&set, &absent).unwrap(), None);
     }
 
     #[test]

@@ -67,6 +67,12 @@ pub enum ConfigError {
         /// Their names.
         names: Vec<String>,
     },
+    /// Nothing is configured.
+    #[error("no configuration: there is no file NAME.toml in {directory}")]
+    NoConfiguration {
+        /// Where files would lie.
+        directory: PathBuf,
+    },
     /// The chosen cluster has no file and the environment names no cluster.
     #[error("no configuration for cluster {name}: {path} does not exist")]
     NoSuchCluster {
@@ -101,6 +107,9 @@ impl ConfigError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Unreadable { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                format!("write {}, or choose another with --config", path.display())
+            }
             Self::Unreadable { path, .. } => {
                 format!(
                     "run as the user who owns {}, usually postgres, or choose another with --config",
@@ -114,6 +123,10 @@ impl ConfigError {
             Self::SecretInTheOpen { instead, .. } => instead.clone(),
             Self::Missing { hint, .. } => hint.clone(),
             Self::SeveralClusters { .. } => "choose one with --cluster NAME".to_owned(),
+            Self::NoConfiguration { directory } => format!(
+                "write {}/NAME.toml, or give --config FILE; docs/configuration.md shows a complete one",
+                directory.display()
+            ),
             Self::NoSuchCluster { known, .. } if known.is_empty() => {
                 "write that file, or give --config FILE; docs/configuration.md shows a complete one"
                     .to_owned()

@@ -19,7 +19,7 @@ pub use reference::{described, reference};
 pub use resolve::{Config, KeySource, RepositoryConfig};
 pub use secret::{WITHIN as SECRET_WITHIN, in_time, run as secret_from_command};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where configuration files lie, one for each cluster: `NAME.toml`.
 pub const DIRECTORY: &str = "/etc/highwater";
@@ -35,13 +35,19 @@ pub struct Selection {
     pub set: Vec<String>,
 }
 
+/// Whether a command that names no configuration reads this one: the only one in `directory`, which is [`DIRECTORY`] but for tests.
+pub fn is_the_only_one(config: &Config, directory: &Path) -> bool {
+    let chosen = discover::choose(&Selection::default(), directory);
+    config.file.is_some() && chosen.is_ok_and(|chosen| chosen == config.file)
+}
+
 /// Reads the configuration that the selection, the environment and [`DIRECTORY`] give.
 ///
 /// # Errors
 ///
 /// A file that cannot be chosen, read or parsed, an unknown key, a value that is not of its option's form, a missing option.
 pub fn load(selection: &Selection) -> Result<Config, ConfigError> {
-    let file = discover::choose(selection, std::path::Path::new(DIRECTORY))?;
+    let file = discover::choose(selection, Path::new(DIRECTORY))?;
     let raw = raw::merge(file.as_deref(), raw::process_environment()?, &selection.set)?;
     resolve::resolve(&raw, file, selection.cluster.as_deref())
 }

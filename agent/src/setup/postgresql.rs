@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use highwater_restore::conf_file::shell_word;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// The `archive_command` for this configuration, as PostgreSQL is to run it.
 pub fn archive_command(config: &Config, program: &Path) -> String {
@@ -33,26 +33,32 @@ pub enum CommandFault {
     OtherCluster(String),
     /// It reads another configuration file.
     OtherConfig(PathBuf),
-    /// Several clusters are configured on this host, and it names none.
+    /// It names no cluster, and this configuration is not the one that is read then.
     NoCluster,
 }
 
-/// Looks at the `archive_command` that a server has.
-pub fn judge_archive_command(command: &str, config: &Config) -> Result<(), CommandFault> {
+/// How an `archive_command` that serves finds this configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Finds {
+    /// It names the cluster or the file.
+    ByName,
+    /// It names neither, and there is no other configuration.
+    AsTheOnlyOne,
+}
+
+/// Looks at the `archive_command` that a server has; `directory` is where configurations lie.
+pub fn judge_archive_command(
+    command: &str,
+    config: &Config,
+    directory: &Path,
+) -> Result<Finds, CommandFault> {
     let command = command.trim();
     if command.is_empty() || command == "(disabled)" {
         return Err(CommandFault::Empty);
     }
     let words = shell_words(command);
-    let called = std::env::current_exe().ok();
-    let ours = |word: &String| {
-        let name = Path::new(word).file_name();
-        name.is_some_and(|name| {
-            name == "highwater" || called.as_deref().and_then(Path::file_name) == Some(name)
-        })
-    };
     let pushes = words.iter().any(|word| word == "archive-push") && words.iter().any(|word| word == "%p");
-    if !words.iter().any(ours) || !pushes {
+    if program_of(&words).is_none() || !pushes {
         return Err(CommandFault::NotOurs);
     }
     let cluster = value_of(&words, "--cluster");
@@ -68,7 +74,28 @@ pub fn judge_archive_command(command: &str, config: &Config) -> Result<(), Comma
         }
         _ => {}
     }
-    if cluster.is_none() && file.is_none() { Err(CommandFault::NoCluster) } else { Ok(()) }
+    match (cluster, file) {
+        (None, None) if config::is_the_only_one(config, directory) => Ok(Finds::AsTheOnlyOne),
+        (None, None) => Err(CommandFault::NoCluster),
+        _ => Ok(Finds::ByName),
+    }
+}
+
+/// The program of ours in a command, where it is found only along the server's PATH.
+pub fn program_on_path(command: &str) -> Option<String> {
+    let words = shell_words(command.trim());
+    program_of(&words).filter(|program| !Path::new(program).is_absolute()).cloned()
+}
+
+/// The word of a command that is this program.
+fn program_of(words: &[String]) -> Option<&String> {
+    let called = std::env::current_exe().ok();
+    words.iter().find(|word| {
+        let name = Path::new(word).file_name();
+        name.is_some_and(|name| {
+            name == "highwater" || called.as_deref().and_then(Path::file_name) == Some(name)
+        })
+    })
 }
 
 /// The value of a flag, given as the next word or after an equals sign.
@@ -114,7 +141,7 @@ fn push(words: &mut [String], c: char) {
 #[allow(clippy::unwrap_used, clippy::disallowed_methods)]
 mod tests {
     use super::*;
-    use crate::config::{self, Selection};
+    use crate::config::Selection;
 
     fn config(name: &str) -> (tempfile::TempDir, Config) {
         let directory = tempfile::tempdir().unwrap();
@@ -131,14 +158,14 @@ mod tests {
         let (_directory, config) = config("main");
         let command = archive_command(&config, Path::new("/opt/high water/highwater"));
         assert!(command.contains("--cluster main archive-push %p") && command.contains("100%%"), "{command}");
-        assert_eq!(judge_archive_command(&command, &config), Ok(()));
+        assert_eq!(judge_archive_command(&command, &config, Path::new("/none")), Ok(Finds::ByName));
     }
 
     /// I1: the command of another cluster would mix two clusters' WAL.
     #[test]
     fn each_fault_of_a_command_is_named() {
-        let (_directory, config) = config("main");
-        let judged = |command: &str| judge_archive_command(command, &config).unwrap_err();
+        let (directory, config) = config("main");
+        let judged = |command: &str| judge_archive_command(command, &config, Path::new("/none")).unwrap_err();
         assert_eq!(judged(""), CommandFault::Empty);
         assert_eq!(judged("(disabled)"), CommandFault::Empty);
         assert_eq!(judged("pgbackrest --stanza=main archive-push %p"), CommandFault::NotOurs);
@@ -148,5 +175,12 @@ mod tests {
         assert_eq!(judged("highwater archive-push %p"), CommandFault::NoCluster);
         let elsewhere = CommandFault::OtherConfig("/etc/x.toml".into());
         assert_eq!(judged("highwater --config /etc/x.toml archive-push %p"), elsewhere);
+        assert_eq!(program_on_path("highwater archive-push %p").as_deref(), Some("highwater"));
+        // The only configuration is found without its name, until there is a second one.
+        let judged = || judge_archive_command("highwater archive-push %p", &config, directory.path());
+        assert_eq!(judged(), Ok(Finds::AsTheOnlyOne));
+        std::fs::write(directory.path().join("second.toml"), "").unwrap();
+        assert_eq!(judged(), Err(CommandFault::NoCluster));
+        assert_eq!(program_on_path("nice /usr/bin/highwater archive-push %p"), None);
     }
 }

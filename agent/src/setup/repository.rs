@@ -21,7 +21,7 @@ use highwater_archive::store::{self, ExposeSecret as _, Store, StoreError};
 use crate::config::{KeySource, RepositoryConfig};
 use crate::host_state::PinnedRepository;
 use crate::owner::Owner;
-use crate::repositories::{OpenRepository, unlock};
+use crate::repositories::{OpenRepository, name_key, unlock};
 
 /// A repository that is ready, and what had to be made.
 pub struct Ready {
@@ -70,8 +70,8 @@ pub async fn prepare(
             }
         };
         let recipients = unlock.recipients()?;
-        let (cluster, keyring_is_new) =
-            repository.create_cluster(cluster, &unlock, &recipients, clock.now()).await?;
+        let made = repository.create_cluster(cluster, &unlock, &recipients, clock.now()).await;
+        let (cluster, keyring_is_new) = made.map_err(|error| name_key(error, &config.key))?;
         let repository = OpenRepository { name: config.name.clone(), cluster };
         anyhow::Ok(Ready { repository, unlock, is_new, keyring_is_new })
     };

@@ -41,10 +41,10 @@ pub enum KeyringError {
     #[error("the key is not a valid age identity (AGE-SECRET-KEY-1…)")]
     Identity,
     /// This key does not open this keyring.
-    #[error("the key does not open the keyring: {reason}")]
+    #[error("{key} does not open the keyring")]
     WrongKey {
-        /// What age says.
-        reason: String,
+        /// Which key was tried, without what is secret of it.
+        key: String,
     },
     /// The bytes are not an age file, or a damaged one.
     #[error("the wrapped keyring is damaged: {reason}")]
@@ -121,7 +121,7 @@ impl KeyringError {
             Self::KeyFileContent { .. } | Self::Identity => {
                 Some("the file holds a line AGE-SECRET-KEY-1…, or a passphrase and nothing else".into())
             }
-            Self::WrongKey { .. } => Some("is this the key of this cluster? the recovery kit says which one it is".into()),
+            Self::WrongKey { .. } => Some("is this the key of this cluster? the recovery kit says which one opens its keyring".into()),
             Self::NotAge { .. } | Self::Malformed { .. } | Self::Mac { .. } | Self::Chain { .. } | Self::Empty => {
                 Some("the recovery kit and every backup hold a copy of the keyring".into())
             }

@@ -63,8 +63,8 @@ The key is NOT on this page: it is the content of {} on the database host. Witho
 can be restored, by anyone.
 
 To restore on a blank host: put the key into a file (chmod 600), name it as `key_file` and the repository as `url`
-in a configuration, then run `highwater list` and `highwater restore --target-dir DIR`. What they print as the
-fingerprint must be the one above.
+in a configuration, then run `highwater list` and `highwater restore --target-dir DIR`. The fingerprint in the heading
+of the list must be the one above.
 
 If the keyring in the repository is lost too: save the block below as a file and put what `age --decrypt` reads, the
 file itself, at clusters/{}/keys/{:08}.age in the repository. Without Highwater, docs/format.md says how the keys in

@@ -54,13 +54,16 @@ fn a_passphrase_opens_a_keyring_too() {
 #[test]
 fn another_key_opens_nothing() {
     let (_, recipients) = unlock();
-    let (stranger, _) = unlock();
+    let (stranger, strangers) = unlock();
     let wrapped = generate(&recipients).wrap(&recipients).unwrap();
     let error = Keyring::unwrap(&wrapped, &stranger).unwrap_err();
     assert!(matches!(error, KeyringError::WrongKey { .. }));
+    let [public] = strangers.public_keys().try_into().unwrap();
+    assert_eq!(error.to_string(), format!("the identity of {public} does not open the keyring"));
     assert!(error.hint().is_some());
     let passphrase = Unlock::from_text("x").unwrap();
-    assert!(matches!(Keyring::unwrap(&wrapped, &passphrase), Err(KeyringError::WrongKey { .. })));
+    let error = Keyring::unwrap(&wrapped, &passphrase).unwrap_err();
+    assert_eq!(error.to_string(), "the passphrase does not open the keyring");
     assert!(matches!(Keyring::unwrap(b"not an age file", &stranger), Err(KeyringError::NotAge { .. })));
 }
 

@@ -88,6 +88,14 @@ impl Unlock {
         }
     }
 
+    /// Which key it is, for a message: the public key, or that it is a passphrase.
+    pub(super) fn described(&self) -> String {
+        match self.x25519() {
+            Ok(identity) => format!("the identity of {}", identity.to_public()),
+            Err(_) => "the passphrase".to_owned(),
+        }
+    }
+
     pub(super) fn x25519(&self) -> Result<x25519::Identity, KeyringError> {
         match self {
             Self::Identity(text) => {

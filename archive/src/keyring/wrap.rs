@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::str::FromStr;
 
 use age::armor::ArmoredReader;
-use age::{DecryptError, Decryptor, Encryptor, scrypt, x25519};
+use age::{DecryptError, Decryptor, EncryptError, Encryptor, scrypt, x25519};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -72,7 +72,7 @@ pub(super) fn encrypt(plain: &[u8], recipients: &Recipients) -> Result<Vec<u8>, 
             Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient))
         }
     }
-    .map_err(|error| failed(error.to_string()))?;
+    .map_err(|error| failed(unwritable(&error)))?;
     let mut wrapped = Vec::with_capacity(plain.len() + 1024);
     let mut writer = encryptor.wrap_output(&mut wrapped).map_err(|error| failed(error.to_string()))?;
     writer
@@ -98,7 +98,7 @@ pub(super) fn decrypt(wrapped: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u
     };
     let reader = opened.map_err(|error| match error {
         DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed | DecryptError::DecryptionFailed => {
-            KeyringError::WrongKey { reason: error.to_string() }
+            KeyringError::WrongKey { key: unlock.described() }
         }
         other => damaged(other),
     })?;
@@ -110,6 +110,29 @@ pub(super) fn decrypt(wrapped: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u
     Ok(plain)
 }
 
+// age's own texts are translations that a debug build reads from its source tree, where another user may find none; so what
+// went wrong is told by its kind.
+
 fn damaged(error: DecryptError) -> KeyringError {
-    KeyringError::NotAge { reason: error.to_string() }
+    let reason = match error {
+        DecryptError::InvalidHeader => "its header is not one of age".to_owned(),
+        DecryptError::InvalidMac => "its header was changed".to_owned(),
+        DecryptError::UnknownFormat => "it is no age file, or one of a newer version".to_owned(),
+        DecryptError::ExcessiveWork { required, .. } => {
+            format!(
+                "its passphrase asks for 2^{required} rounds of work, and at most 2^{SCRYPT_MAX_WORK_FACTOR} are done"
+            )
+        }
+        DecryptError::Io(error) => format!("it cannot be read ({})", error.kind()),
+        _ => "it cannot be decrypted".to_owned(),
+    };
+    KeyringError::NotAge { reason }
+}
+
+fn unwritable(error: &EncryptError) -> String {
+    match error {
+        EncryptError::Io(error) => error.to_string(),
+        EncryptError::MissingRecipients => "there is no key to wrap it for".to_owned(),
+        _ => "its keys cannot be used together".to_owned(),
+    }
 }

@@ -189,7 +189,7 @@ impl StoreError {
         match self {
             Self::NotFound { .. } | Self::TooLarge { .. } | Self::InvalidPath { .. } => None,
             Self::NoRoot { .. } => {
-                Some("is the disk mounted, and the URL right? `highwater init` makes a new repository".into())
+                Some("is the disk mounted, and the URL right?".into())
             }
             Self::InvalidUrl { .. } => {
                 Some("use file:///directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, with other options as keys beside it".into())

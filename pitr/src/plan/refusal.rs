@@ -170,11 +170,66 @@ impl Refusal {
             (RefusalReason::UnknownBackup { .. } | RefusalReason::UnknownTimeline { .. }, _) => {
                 Some("`highwater list` shows backups and timelines".to_owned())
             }
+            (RefusalReason::PastEnd, window) => Some(past_end(window.as_ref())),
+            (RefusalReason::UnknownXid { .. } | RefusalReason::UnknownRestorePoint { .. }, _) => Some(
+                "it may not be archived yet: if the server still lives, SELECT pg_switch_wal() there, then \
+                 run this again; else choose a target inside the window"
+                    .to_owned(),
+            ),
+            (RefusalReason::BeforeFirstBackup { .. }, Some(_)) => {
+                Some("choose a target inside that window".to_owned())
+            }
             (_, Some(window)) => Some(format!(
                 "choose a target inside that window, or --to-lsn {} for its very end",
                 window.to_lsn
             )),
             (_, None) => Some("`highwater list` shows what can be reached".to_owned()),
         }
+    }
+}
+
+/// The commonest emergency: what is asked for is a minute old, and lies in the segment that the server is still writing.
+fn past_end(window: Option<&Window>) -> String {
+    let end = window.map_or_else(String::new, |window| format!(" (LSN {})", window.to_lsn));
+    format!(
+        "if the server still lives, SELECT pg_switch_wal() there archives what only it has, then run this again; \
+         else --to latest takes the end{end}"
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn hint(why: RefusalReason) -> String {
+        let window = Window {
+            timeline: TimelineId::new(1).unwrap(),
+            backup: "b".into(),
+            from_lsn: Lsn::new(0x100),
+            from: PgTime::from_postgres_micros(0),
+            to_lsn: Lsn::new(0x1000_0200),
+            to: PgTime::from_postgres_micros(1),
+        };
+        Refusal { target: "it".into(), why, window: Some(window), notes: Vec::new() }.hint().unwrap()
+    }
+
+    /// What the archive lacks may be on the server yet; what lies before every backup never comes.
+    #[test]
+    fn a_hint_leads_on() {
+        let past = hint(RefusalReason::PastEnd);
+        for words in ["SELECT pg_switch_wal()", "run this again", "--to latest", "LSN 0/10000200"] {
+            assert!(past.contains(words), "{words}: {past}");
+        }
+        let name = "friday".to_owned();
+        for unknown in [RefusalReason::UnknownXid { xid: 7 }, RefusalReason::UnknownRestorePoint { name }] {
+            let hint = hint(unknown);
+            assert!(hint.contains("pg_switch_wal()") && !hint.contains("0/10000200"), "{hint}");
+        }
+        let first = RefusalReason::BeforeFirstBackup {
+            first: PgTime::from_postgres_micros(0),
+            first_lsn: Lsn::new(0x100),
+        };
+        assert_eq!(hint(first), "choose a target inside that window");
     }
 }

@@ -31,11 +31,11 @@ fn an_unreachable_target_shows_the_window() {
     ground.refused(
         &scratch,
         &["--to", "2099-01-01T00:00:00Z"],
-        &["cannot be reached", "what can be reached is"],
+        &["cannot be reached", "what can be reached is", "SELECT pg_switch_wal()", "--to latest"],
     );
     ground.refused(&scratch, &["--to", "2001-01-01T00:00:00Z"], &["cannot be reached", "before"]);
     ground.refused(&scratch, &["--to-lsn", "FF/0"], &["cannot be reached", "what can be reached is"]);
-    ground.refused(&scratch, &["--to-xid", "999999"], &["transaction 999999"]);
+    ground.refused(&scratch, &["--to-xid", "999999"], &["transaction 999999", "pg_switch_wal()"]);
     ground.refused(&scratch, &["--to-restore-point", "never made"], &["never made"]);
     ground.refused(&scratch, &["--timeline", "7"], &["timeline 7"]);
     ground.refused(&scratch, &["--backup", "20200101T000000Z-00000000"], &["no complete backup"]);

@@ -83,6 +83,18 @@ fn each_fault_is_named_with_what_to_do() {
     cluster.wait("the new settings", || cluster.value("show archive_command") == "true");
     assert!(checks(&highwater).1["archive_command"].1.contains("does not call highwater"));
 
+    // What would find another configuration than this one, if the server finds the program at all.
+    cluster.configure(&[("archive_command", "highwater archive-push %p")]);
+    cluster.reload();
+    cluster.wait("the new settings", || cluster.value("show archive_command").starts_with("highwater"));
+    let (_, lines) = checks(&highwater);
+    let (status, message, hint) = &lines["archive_command"];
+    assert_eq!(status, "failed");
+    assert!(message.contains("names no cluster") && hint.contains("--cluster main"), "{message} {hint}");
+    let (status, message, _) = &lines["archive_command's program"];
+    assert_eq!(status, "note");
+    assert!(message.contains("PATH"), "{message}");
+
     cluster.stop();
     let (_, lines) = checks(&highwater);
     assert_eq!(lines["connection"].0, "failed");

@@ -46,6 +46,9 @@ fn an_error_has_a_hint_in_both_forms() {
     let scratch = Scratch::new();
     let cluster = Cluster::builder(newest(), &scratch, "main").create();
     let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
+    let absent = scratch.join("nope.toml");
+    let said = Finished::of(highwater.bare(&["list", "--config"]).arg(&absent)).failure(2, &["hint: write "]);
+    assert!(!said.contains("run as"), "who runs it does not matter: {said}");
     let human = highwater.run(&["list"]);
     let lines: Vec<&str> = human.stderr.lines().collect();
     assert!(lines[0].starts_with("error: ") && lines[1].starts_with("hint: "), "{human}");

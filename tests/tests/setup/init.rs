@@ -3,7 +3,8 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use highwater_tests::{
-    Cluster, Highwater, Scratch, give_to_server_user, installed, is_root, newest, oldest, server_user,
+    Cluster, Finished, Highwater, Scratch, give_to_server_user, installed, is_root, newest, oldest,
+    server_user,
 };
 
 use crate::ground::{archive_one, archiving, copy, host_state, objects, refused};
@@ -75,6 +76,30 @@ fn what_it_writes_is_nobody_elses() {
     cluster.stop();
 }
 
+/// A configuration that the owner of the data directory cannot read is found before root has made anything for them.
+#[test]
+fn a_configuration_that_is_roots_alone_stops_init_before_it_makes_anything() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").create();
+    let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary").as_root();
+    let directory = scratch.join("closed");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o700)).unwrap();
+    let file = directory.join("main.toml");
+    std::fs::copy(highwater.config(), &file).unwrap();
+    let init = || Finished::of(highwater.bare(&["init", "--config"]).arg(&file));
+    let hint = format!("chmod 755 {}; chmod 644 {}", directory.display(), file.display());
+    init().failure(2, &["cannot read", "highwater goes on as", &hint]);
+    assert!(!scratch.join("primary.key").exists() && !scratch.join("primary").exists());
+    for (path, mode) in [(&directory, 0o755), (&file, 0o644)] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    init().success();
+}
+
 /// Two clusters of one name never meet in a repository.
 #[test]
 fn another_cluster_of_the_same_name_is_refused() {
@@ -143,6 +168,16 @@ fn a_repository_added_later_gets_the_same_lineage() {
     let repositories = json["repositories"].as_array().unwrap();
     assert_eq!(repositories.len(), 2);
     assert_ne!(repositories[0]["fingerprint"], repositories[1]["fingerprint"]);
+    // What the recovery kit says to compare is in the list, and a key that opens another keyring is named.
+    let listed = both.ok(&["list"]);
+    for repository in repositories {
+        let fingerprint = repository["fingerprint"].as_str().unwrap();
+        assert!(listed.contains(&format!("fingerprint of the keyring: {fingerprint}")), "{listed}");
+    }
+    let wrong = format!("repository.second.key_file={}", scratch.join("primary.key").display());
+    let words =
+        ["the key file", "primary.key", "the identity of age1", "does not open the keyring", "recovery kit"];
+    both.fails(&["list", "--repository", "second", "--set", &wrong], 1, &words);
     cluster.tolerate("archive command failed");
     let segment = archive_one(&cluster);
     for name in ["primary", "second"] {
@@ -162,11 +197,15 @@ fn an_unmounted_repository_is_not_made_anew() {
     let state = host_state(cluster.data());
     let (root, away) = (scratch.join("primary"), scratch.join("away"));
     std::fs::rename(&root, &away).unwrap();
-    highwater.fails(&["init"], 3, &["mount it", "--replace-repository primary"]);
+    let said = highwater.fails(&["init"], 3, &["mount it", "--replace-repository primary"]);
+    assert_eq!(said.matches("repository primary:").count(), 1, "{said}");
+    let said = highwater.fails(&["list"], 1, &["is the disk mounted"]);
+    assert!(!said.contains("init"), "an empty repository in the mount point is no help: {said}");
     assert!(!root.exists(), "a directory was made where the repository is to be mounted");
     std::fs::create_dir(&root).unwrap();
     give_to_server_user(&root);
     highwater.fails(&["init"], 3, &["mount it", "--replace-repository primary"]);
+    highwater.fails(&["list"], 1, &["is the disk mounted"]);
     highwater.fails(&["adopt", "--new-lineage"], 3, &["mount it"]);
     refused(&highwater, cluster.data(), "000000010000000000000001", &["mount it"]);
     assert_eq!(objects(&scratch, "primary"), [""; 0]);

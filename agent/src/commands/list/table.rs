@@ -13,6 +13,7 @@ use crate::repositories::OpenRepository;
 pub fn repository(open: &OpenRepository, lineages: &[LineageContent]) -> String {
     let store = open.cluster.repository().store().describe();
     let mut text = format!("Repository {}: {store}, cluster {}\n", open.name, open.cluster.name());
+    text.push_str(&format!("  fingerprint of the keyring: {}\n", open.cluster.keys().fingerprint()));
     for content in lineages {
         lineage(&mut text, content);
     }
