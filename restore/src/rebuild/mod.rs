@@ -4,7 +4,7 @@
 //! task of 48 bytes under the pack that holds it ([`Work`]). Then lanes, plain threads, take one pack after another. A lane
 //! streams its pack by one request in chunks of at most 1 MiB, cuts out each frame it needs, decrypts it in place, decompresses
 //! it into a buffer, and has that written to its place in its file: small files by itself, the others by writers, past the
-//! page cache ([`write`]). Nothing waits for order: a file is complete when its last
+//! page cache ([`mod@write`]). Nothing waits for order: a file is complete when its last
 //! extent, whichever that is, is written, and the thread that wrote it sets owner, mode and time. So memory is the task table
 //! plus a few MiB a lane, whatever the size of the cluster, and disk and network see long sequential transfers.
 //!
