@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::writer::{Foreknown, too_large};
+use super::writer::too_large;
 use super::{Codec, Digest, FrameWriter, HeaderExtra, MAX_FRAME_BYTES, ObjectName, SealError, frame};
 use crate::keyring::Keyring;
 
@@ -56,12 +56,6 @@ pub fn seal_laid(
     extra: HeaderExtra<'_>,
 ) -> Result<Vec<Bytes>, SealError> {
     let length = frames.iter().map(|frame| u64::from(frame.raw_len)).sum();
-    let known = Foreknown {
-        header_digest: Some(extra.digest.unwrap_or(digest)),
-        plain_digest: Some(digest),
-        plain_len: Some(length),
-        valid_len: Some(extra.valid_len.unwrap_or(length)),
-        attachment: extra.attachment,
-    };
+    let known = extra.of(digest, length);
     FrameWriter::begin_knowing(keys, name, codec, Vec::new(), &known)?.finish_with(frames)
 }

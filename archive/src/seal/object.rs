@@ -22,6 +22,19 @@ pub struct HeaderExtra<'a> {
     pub digest: Option<Digest>,
 }
 
+impl<'a> HeaderExtra<'a> {
+    /// With what follows from a plaintext of `length` bytes and this digest: all that is known before the first frame.
+    pub(super) fn of(self, digest: Digest, length: u64) -> Foreknown<'a> {
+        Foreknown {
+            header_digest: Some(self.digest.unwrap_or(digest)),
+            plain_digest: Some(digest),
+            plain_len: Some(length),
+            valid_len: Some(self.valid_len.unwrap_or(length)),
+            attachment: self.attachment,
+        }
+    }
+}
+
 /// An object that passed all checks.
 #[derive(Debug)]
 pub struct Opened {
@@ -42,15 +55,7 @@ pub fn seal(
     plain: &[u8],
     extra: HeaderExtra<'_>,
 ) -> Result<Vec<u8>, SealError> {
-    let digest = keys.digest(plain);
-    let length = plain.len() as u64;
-    let known = Foreknown {
-        header_digest: Some(extra.digest.unwrap_or(digest)),
-        plain_digest: Some(digest),
-        plain_len: Some(length),
-        valid_len: Some(extra.valid_len.unwrap_or(length)),
-        attachment: extra.attachment,
-    };
+    let known = extra.of(keys.digest(plain), plain.len() as u64);
     let attachment_len = extra.attachment.map_or(0, <[u8]>::len);
     let buffer = Vec::with_capacity(plain.len() / 2 + attachment_len + 4096);
     let mut writer = FrameWriter::begin_knowing(keys, name, codec, buffer, &known)?;

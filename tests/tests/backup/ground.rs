@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use highwater_tests::{Cluster, ClusterBuilder, Finished, Highwater, Scratch};
+use highwater_tests::{Cluster, ClusterBuilder, Finished, Highwater, Scratch, files};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A cluster that is initialised and archives, and the configuration it archives with.
@@ -103,23 +103,6 @@ impl Running {
     pub fn end(self) -> Finished {
         Finished::from_output(self.command, self.child.wait_with_output().unwrap())
     }
-}
-
-/// All regular files below a directory, by their path below it; links to directories are followed.
-pub fn files(directory: &Path) -> BTreeMap<String, PathBuf> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![directory.to_owned()];
-    while let Some(at) = open.pop() {
-        for entry in std::fs::read_dir(&at).unwrap_or_else(|error| panic!("{}: {error}", at.display())) {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else if path.is_file() {
-                found.insert(path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned(), path);
-            }
-        }
-    }
-    found
 }
 
 /// Holds a restored directory against the original, byte for byte. What may differ is named here, and nothing else.

@@ -1,8 +1,5 @@
 //! A cluster that archives into a repository, is backed up, and goes on; and what must be in any copy of it.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
 use highwater_tests::{Cluster, Highwater, Postgres, Scratch};
 
 /// A cluster with one backup and WAL behind it.
@@ -63,21 +60,4 @@ impl Ground {
         copy.wait_until_writable();
         (copy, done.stderr)
     }
-}
-
-/// All regular files below a directory, by their path below it; links to directories are followed.
-pub fn files(directory: &Path) -> BTreeMap<PathBuf, PathBuf> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![directory.to_owned()];
-    while let Some(at) = open.pop() {
-        for entry in std::fs::read_dir(&at).unwrap_or_else(|error| panic!("{}: {error}", at.display())) {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                found.insert(path.strip_prefix(directory).expect("below it").to_owned(), path);
-            }
-        }
-    }
-    found
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use highwater_tests::python::decrypt_py;
-use highwater_tests::{Cluster, Scratch, for_each_major, give_to_server_user};
+use highwater_tests::{Cluster, Scratch, files, for_each_major, give_to_server_user};
 
-use crate::ground::{Ground, files};
+use crate::ground::Ground;
 
 /// What `restore` writes or changes on top of what was backed up.
 const OURS: [&str; 5] =
@@ -71,12 +71,8 @@ pub fn rebuild(scratch: &Scratch, ground: &Ground, repository: &Path, key: &Path
     let (rebuilt, mut restored) = (files(&target), files(&restored));
     restored.retain(|path, _| !is_ours(path));
     for (path, file) in &restored {
-        let found = rebuilt.get(path).unwrap_or_else(|| panic!("{} was not rebuilt", path.display()));
-        assert!(
-            fs::read(found).expect("a file") == fs::read(file).expect("a file"),
-            "{} differs",
-            path.display()
-        );
+        let found = rebuilt.get(path).unwrap_or_else(|| panic!("{} was not rebuilt", path));
+        assert!(fs::read(found).expect("a file") == fs::read(file).expect("a file"), "{path} differs");
     }
     let more: Vec<_> = rebuilt.keys().filter(|path| !restored.contains_key(*path)).collect();
     assert!(more.iter().all(|path| is_ours(path)), "{more:?}");
@@ -96,8 +92,8 @@ pub fn rebuild(scratch: &Scratch, ground: &Ground, repository: &Path, key: &Path
     copy.stop_proven();
 }
 
-fn is_ours(path: &Path) -> bool {
-    path.starts_with("highwater") || OURS.iter().any(|ours| path == Path::new(ours))
+fn is_ours(path: &str) -> bool {
+    path.starts_with("highwater/") || OURS.contains(&path)
 }
 
 /// Gives a whole tree to the server user.

@@ -1,8 +1,8 @@
 //! What a restored copy may do: live beside production without touching it, stand by, take its place.
 
-use highwater_tests::{Cluster, Scratch, for_each_major, newest};
+use highwater_tests::{Cluster, Scratch, files, for_each_major, newest};
 
-use crate::ground::{Ground, files, rows};
+use crate::ground::{Ground, rows};
 
 /// A copy that is promoted and written to beside the live primary leaves no trace in the live
 /// archive, and the primary's own promotion later archives its history.
@@ -54,8 +54,8 @@ fn a_promoted_copy_leaves_the_live_archive_alone() {
 }
 
 /// Every object and its bytes.
-fn contents(ground: &Ground) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    files(&ground.repository).into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
+fn contents(ground: &Ground) -> Vec<(String, Vec<u8>)> {
+    files(&ground.repository).into_iter().map(|(path, file)| (path, std::fs::read(&file).unwrap())).collect()
 }
 
 /// What a backup brought of an earlier recovery is gone, and the printed command ends the isolation.

@@ -1,8 +1,8 @@
 //! What every test here stands on: a server that archives into a local repository and has a backup in it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use highwater_tests::{Cluster, ClusterBuilder, Highwater, Postgres, Scratch};
+use highwater_tests::{Cluster, ClusterBuilder, Highwater, Postgres, Scratch, files};
 
 /// A cluster with a repository.
 pub struct Ground {
@@ -72,32 +72,19 @@ impl Ground {
 
     /// The object of this segment.
     pub fn object(&self, name: &str) -> PathBuf {
-        let objects = files(&self.repository);
-        let found = objects.iter().find(|path| path.file_name().is_some_and(|file| file == name));
-        found.unwrap_or_else(|| panic!("{name} is not in the repository")).clone()
+        let found =
+            self.objects("").into_iter().find(|path| path.file_name().is_some_and(|file| file == name));
+        found.unwrap_or_else(|| panic!("{name} is not in the repository"))
     }
 
     /// The objects whose path contains `part`.
     pub fn objects(&self, part: &str) -> Vec<PathBuf> {
-        files(&self.repository).into_iter().filter(|path| path.to_str().unwrap().contains(part)).collect()
+        let objects = files(&self.repository).into_iter();
+        objects.filter(|(path, _)| path.contains(part)).map(|(_, file)| file).collect()
     }
 }
 
 /// The rows of `t`.
 pub fn rows(cluster: &Cluster) -> String {
     cluster.value("select string_agg(n::text, ',' order by n) from t")
-}
-
-/// All files below a directory, sorted.
-pub fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut open = vec![directory.to_owned()];
-    while let Some(at) = open.pop() {
-        for entry in std::fs::read_dir(&at).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { open.push(path) } else { found.push(path) }
-        }
-    }
-    found.sort();
-    found
 }

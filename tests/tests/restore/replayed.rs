@@ -4,9 +4,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
 
-use highwater_tests::{Cluster, Scratch, amcheck, for_each_major, newest, server_user};
+use highwater_tests::{Cluster, Scratch, amcheck, files, for_each_major, newest, server_user};
 
-use crate::ground::{Ground, files, rows};
+use crate::ground::{Ground, rows};
 
 /// On the host of the original a copy is refused while its tablespace is there, and the original not touched; a moment before
 /// it was made can be restored; once its path is free the tablespace comes back there with all that was in it.

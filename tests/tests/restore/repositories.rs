@@ -1,8 +1,8 @@
 //! Two repositories, each of which lacks something that the other has.
 
-use highwater_tests::{Cluster, Highwater, Scratch, newest};
+use highwater_tests::{Cluster, Highwater, Scratch, files, newest};
 
-use crate::ground::{Ground, files, rows};
+use crate::ground::{Ground, rows};
 
 /// I14: no commit that any repository holds is left out because another one, asked first, does not hold it.
 #[test]
@@ -23,7 +23,7 @@ fn the_latest_moment_is_that_of_all_repositories() {
     let lacking_in_first = ground.archive();
     std::fs::remove_file(ground.object(&lacking_in_first)).unwrap();
     let second = scratch.join("second");
-    for path in files(&second).iter().filter(|path| path.ends_with(&lacking_in_second)) {
+    for path in files(&second).values().filter(|path| path.ends_with(&lacking_in_second)) {
         std::fs::remove_file(path).unwrap();
     }
     let dry = scratch.join("dry");

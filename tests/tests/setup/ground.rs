@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use highwater_tests::{Cluster, ClusterBuilder, Finished, Highwater, Postgres, Scratch, give_to_server_user};
+use highwater_tests::{
+    Cluster, ClusterBuilder, Finished, Highwater, Postgres, Scratch, files, give_to_server_user,
+};
 
 /// A running cluster that archives into the local repository `primary`.
 pub fn archiving(postgres: &'static Postgres, scratch: &Scratch) -> (Cluster, Highwater) {
@@ -56,22 +58,7 @@ pub fn archive_one(cluster: &Cluster) -> String {
 
 /// The paths of all objects of the repository `name`, below it, sorted.
 pub fn objects(scratch: &Scratch, name: &str) -> Vec<String> {
-    let root = scratch.join(name);
-    let mut found = Vec::new();
-    let mut directories = vec![root.clone()];
-    while let Some(directory) = directories.pop() {
-        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
-        for entry in entries {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else {
-                found.push(path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
-            }
-        }
-    }
-    found.sort();
-    found
+    files(&scratch.join(name)).into_keys().collect()
 }
 
 /// Whether an object with this last component is in the repository.

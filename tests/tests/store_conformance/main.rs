@@ -236,13 +236,11 @@ async fn the_probe_finds_a_store_that_ignores_conditions() {
     assert_eq!(server.objects().keys(), Vec::<String>::new());
 }
 
-/// I14's ground: an outage, a missing bucket and refused credentials are never mistaken for absence.
-#[tokio::test(flavor = "multi_thread")]
-async fn only_a_missing_object_is_absent() {
-    let server = S3Server::start();
-    let store = server.store("p").expect("open");
-    let elsewhere =
-        store::open(&StoreSpec { url: "s3://other-bucket/p".into(), ..server.spec("") }).expect("open");
+/// I14's ground: whatever is asked of a bucket that is not there, the answer names the bucket, and no object as absent.
+async fn a_missing_root_is_named(service: &StoreSpec) {
+    let (scheme, _) = service.url.split_once("://").expect("a URL");
+    let elsewhere = StoreSpec { url: format!("{scheme}://other-bucket/p"), ..service.clone() };
+    let elsewhere = store::open(&elsewhere).expect("open");
     for answer in [
         elsewhere.get("a").await.map(|_| ()),
         elsewhere.get_range("a", 0..1).await.map(|_| ()),
@@ -251,9 +249,18 @@ async fn only_a_missing_object_is_absent() {
         elsewhere.list_dir("a").await.map(|_| ()),
         elsewhere.stream("a").await.map(|_| ()),
         elsewhere.create("a", vec![]).await.map(|_| ()),
+        elsewhere.delete("a").await,
     ] {
-        assert!(matches!(&answer, Err(StoreError::NoRoot { .. })), "{answer:?}");
+        assert!(matches!(&answer, Err(StoreError::NoRoot { .. })), "{scheme}: {answer:?}");
     }
+}
+
+/// I14's ground: an outage, a missing bucket and refused credentials are never mistaken for absence.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_missing_object_is_absent() {
+    let server = S3Server::start();
+    let store = server.store("p").expect("open");
+    a_missing_root_is_named(&server.spec("")).await;
     let stranger = StoreSpec { secret_access_key: Some("wrong".to_owned().into()), ..server.spec("p") };
     let answer = store::open(&stranger).expect("open").get("a").await;
     let error = answer.expect_err("refused");
