@@ -1,25 +1,27 @@
 //! One file of WAL into the repositories: what `archive-push` does.
 //!
-//! The file is read once. For each repository, all at the same time: the repository, the keyring and the lineage that this data
-//! directory writes are opened and compared with what was pinned; the lineage must not have ended; the file's timeline must be
+//! The file is read once, while the repositories are opened. For each of them, all at the same time: the repository, the keyring and the
+//! lineage that this data directory writes are opened and compared with what was pinned; the lineage must not have ended; the file's timeline must be
 //! this writer's, and is claimed if it is nobody's (I1); then the file is put if absent and compared where it is present (I2).
 //! It counts as archived when as many repositories hold it as `wal.required_repositories` says (I11); once they do, the
 //! others get a moment more and no longer hold anybody up.
 
 mod claims;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use highwater_archive::lineage::Lineage;
+use highwater_archive::repository::objects_to_write;
 use highwater_archive::seal::Codec;
-use highwater_archive::wal::{self, Stored};
+use highwater_archive::wal::{self, Stored, WalBytes};
 use highwater_pitr::segment::WalFile;
+use tokio::sync::OnceCell;
 
-use crate::config::Config;
+use crate::config::{Config, RepositoryConfig};
 use crate::host_state::HostState;
 use crate::report;
 use crate::repositories::OpenRepository;
@@ -30,32 +32,62 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The largest `wal_segment_size`.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// A file of this length is read by two threads.
-const TWO_READERS_BYTES: usize = 1 << 20;
-
 /// A file of WAL to be archived.
 pub struct WalSource {
+    /// Where it lies.
+    path: PathBuf,
     /// Its name, parsed.
     pub file: WalFile,
+    /// What was read, once it was.
+    read: OnceCell<Read>,
+}
+
+/// What there is to know of a file.
+struct Read {
     /// Its content.
-    bytes: Vec<u8>,
+    bytes: WalBytes,
     /// What `pg_wal` says about its timeline.
     origin: claims::Origin,
 }
 
 impl WalSource {
-    /// Reads a file below `pg_wal`.
+    /// A file below `pg_wal`.
     ///
     /// # Errors
     ///
-    /// A name that PostgreSQL does not archive; a file that cannot be read or is larger than any segment.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    /// A name that PostgreSQL does not archive.
+    pub fn new(path: &Path) -> anyhow::Result<Self> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let file: WalFile = name.parse().with_context(|| format!("cannot archive {}", path.display()))?;
-        let cannot_read = || format!("cannot read {}", path.display());
-        let bytes = read_whole(path, std::thread::Builder::new()).with_context(cannot_read)?;
+        Ok(Self { path: path.to_owned(), file, read: OnceCell::new() })
+    }
+
+    /// What the file holds, read when the first asks for it. A file that cannot be read or is larger than any segment is an error.
+    async fn read(&self) -> anyhow::Result<&Read> {
+        self.read
+            .get_or_try_init(|| async {
+                let (path, file) = (self.path.clone(), self.file);
+                let cannot_read = || format!("cannot read {}", self.path.display());
+                let read = tokio::task::spawn_blocking(move || Read::now(&path, file));
+                read.await.map_err(anyhow::Error::from).and_then(|read| read).with_context(cannot_read)
+            })
+            .await
+    }
+}
+
+impl Read {
+    fn now(path: &Path, file: WalFile) -> anyhow::Result<Self> {
+        use std::io::Read as _;
+        let mut open = std::fs::File::open(path)?;
+        let metadata = open.metadata()?;
+        if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+            anyhow::bail!("it is not a file of WAL");
+        }
+        // PostgreSQL no longer changes it.
+        let mut bytes = WalBytes::zeroed(usize::try_from(metadata.len())?);
+        open.read_exact(bytes.make_mut())?;
         let origin = claims::Origin::read(path, file, &bytes)?;
-        Ok(Self { file, bytes, origin })
+        Ok(Self { bytes, origin })
     }
 }
 
@@ -78,32 +110,25 @@ pub async fn push(
     config: &Config,
     state: &HostState,
     data_dir: &Path,
-    source: WalSource,
+    source: &WalSource,
     deadline: Duration,
 ) -> anyhow::Result<Vec<Outcome>> {
     let required = config.required_repositories.count(config.repositories.len());
-    // The usual single repository takes the bytes as they were read; each further one gets a copy.
-    let WalSource { file, bytes, origin } = source;
-    let copies = std::iter::repeat_n(bytes, config.repositories.len());
     let mut running: FuturesUnordered<_> = config
         .repositories
         .iter()
-        .zip(copies)
-        .map(|(repository, bytes)| {
-            let origin = &origin;
-            async move {
-                let held = async {
-                    let open = OpenRepository::open_for(repository, &config.cluster, Some(state)).await?;
-                    let lineage = open.lineage_of(state).await?;
-                    let put = async {
-                        lineage.require_open().await?;
-                        claims::claim(&lineage, state, data_dir, file, origin).await?;
-                        put(&lineage, file, bytes, repository.codec).await
-                    };
-                    put.await.with_context(|| format!("repository {}", repository.name))
+        .map(async |repository| {
+            let held = async {
+                let (lineage, read) =
+                    tokio::join!(open(repository, config, state, source.file), source.read());
+                let (lineage, Read { bytes, origin }) = (lineage?, read?);
+                let put = async {
+                    claims::claim(&lineage, state, data_dir, source.file, origin).await?;
+                    put(&lineage, source.file, bytes.clone(), repository.codec).await
                 };
-                Outcome { repository: repository.name.clone(), held: held.await }
-            }
+                put.await.with_context(|| format!("repository {}", repository.name))
+            };
+            Outcome { repository: repository.name.clone(), held: held.await }
         })
         .collect();
     let mut outcomes = Vec::new();
@@ -124,6 +149,21 @@ pub async fn push(
     if held_by(&outcomes) >= required { Ok(outcomes) } else { Err(too_few(outcomes, required)) }
 }
 
+/// The lineage that this data directory writes, which has not ended.
+async fn open(
+    repository: &RepositoryConfig,
+    config: &Config,
+    state: &HostState,
+    file: WalFile,
+) -> anyhow::Result<Lineage> {
+    let mut wanted = objects_to_write(&config.cluster, state.lineage);
+    wanted.extend(claims::object_to_read(&config.cluster, state.lineage, file.timeline()));
+    let open = OpenRepository::open_for(repository, &config.cluster, Some(state), wanted).await?;
+    let lineage = open.lineage_of(state).await?;
+    lineage.require_open().await.with_context(|| format!("repository {}", repository.name))?;
+    Ok(lineage)
+}
+
 fn held_by(outcomes: &[Outcome]) -> usize {
     outcomes.iter().filter(|outcome| outcome.held.is_ok()).count()
 }
@@ -138,7 +178,8 @@ fn too_few(outcomes: Vec<Outcome>, required: usize) -> anyhow::Error {
     {
         return only;
     }
-    let reasons: Vec<String> = errors.iter().map(report::message).collect();
+    let mut reasons: Vec<String> = errors.iter().map(report::message).collect();
+    reasons.dedup();
     let hint = errors.iter().find_map(report::hint);
     let hint = hint.unwrap_or_else(|| "wal.required_repositories says how many must hold WAL".to_owned());
     report::failed(
@@ -147,62 +188,10 @@ fn too_few(outcomes: Vec<Outcome>, required: usize) -> anyhow::Error {
     )
 }
 
-async fn put(lineage: &Lineage, file: WalFile, bytes: Vec<u8>, codec: Codec) -> anyhow::Result<Stored> {
+async fn put(lineage: &Lineage, file: WalFile, bytes: WalBytes, codec: Codec) -> anyhow::Result<Stored> {
     Ok(match file {
         WalFile::Segment(segment) => wal::put_segment(lineage, segment, bytes, codec).await?,
         WalFile::Partial(segment) => wal::put_partial(lineage, segment, bytes, codec).await?,
         WalFile::Backup { .. } | WalFile::History(_) => wal::put_small(lineage, file, &bytes).await?,
     })
-}
-
-/// Reads a file that may still be looked at by others, but no longer changes. A segment is read by two threads: most of the
-/// time goes into memory that the process touches for the first time.
-fn read_whole(path: &Path, helper: std::thread::Builder) -> anyhow::Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt as _;
-    let file = std::fs::File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-        anyhow::bail!("it is not a file of WAL");
-    }
-    let mut bytes = vec![0; usize::try_from(metadata.len())?];
-    let alone = bytes.len() < TWO_READERS_BYTES;
-    let half = if alone { bytes.len() } else { bytes.len() / 2 };
-    let helped = {
-        let (first, second) = bytes.split_at_mut(half);
-        let file = &file;
-        std::thread::scope(|scope| -> std::io::Result<bool> {
-            let read_second = move || file.read_exact_at(second, half as u64);
-            let helper = if alone { None } else { helper.spawn_scoped(scope, read_second).ok() };
-            file.read_exact_at(first, 0)?;
-            let ended = || std::io::Error::other("a thread ended unexpectedly");
-            let read = helper.map(|helper| helper.join().unwrap_or_else(|_| Err(ended())));
-            read.transpose().map(|read| read.is_some())
-        })?
-    };
-    // A thread that cannot be started is one that does not help, as where the host limits them.
-    if !helped && let Some(second) = bytes.get_mut(half..) {
-        file.read_exact_at(second, half as u64)?;
-    }
-    Ok(bytes)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
-mod tests {
-    use super::*;
-
-    /// A stack that no memory is there for stands for a limit on threads: the file is whole also where no second one starts.
-    #[test]
-    fn a_file_is_read_whole_with_and_without_a_second_thread() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("segment");
-        let alone = || std::thread::Builder::new().stack_size(1 << 60);
-        assert!(alone().spawn(|| ()).is_err());
-        for length in [0, 1, TWO_READERS_BYTES - 1, TWO_READERS_BYTES, TWO_READERS_BYTES + 4097] {
-            let content: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-            std::fs::write(&path, &content).unwrap();
-            assert!(read_whole(&path, std::thread::Builder::new()).unwrap() == content, "{length} bytes");
-            assert!(read_whole(&path, alone()).unwrap() == content, "{length} bytes, one thread");
-        }
-    }
 }

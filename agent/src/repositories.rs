@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use highwater_archive::keyring::{KeyringError, Unlock};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::names::ClusterName;
-use highwater_archive::repository::{Cluster, Repository, RepositoryError};
+use highwater_archive::repository::{Cluster, Repository, RepositoryError, objects_to_open};
 use highwater_archive::store::{self, StoreError};
 
 use crate::config::{
@@ -29,8 +29,18 @@ impl OpenRepository {
     ///
     /// The store, the repository, the cluster or the key; each with the name of the repository.
     pub async fn open(config: &RepositoryConfig, cluster: &ClusterName) -> anyhow::Result<Self> {
+        Self::open_ahead(config, cluster, Vec::new()).await
+    }
+
+    /// Opens one, and asks with all that this takes for the objects `wanted` that are going to be read next.
+    async fn open_ahead(
+        config: &RepositoryConfig,
+        cluster: &ClusterName,
+        wanted: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let open = async {
-            let store = store::open(&config.store)?;
+            let asked = objects_to_open(cluster).into_iter().chain(wanted);
+            let store = store::open_ahead(&config.store, asked)?;
             let locked = Repository::open(store).await?.cluster(cluster).await?;
             let unlock = unlock(config).await?;
             locked.unlock(&unlock).await.map_err(|error| name_key(error, &config.key))
@@ -39,7 +49,8 @@ impl OpenRepository {
         Ok(Self { name: config.name.clone(), cluster })
     }
 
-    /// Opens the repository that this host was set up with, and compares it with what was pinned (I8).
+    /// Opens the repository that this host was set up with, and compares it with what was pinned (I8). The objects `wanted`, which
+    /// are going to be read next, are asked for meanwhile.
     ///
     /// # Errors
     ///
@@ -49,8 +60,9 @@ impl OpenRepository {
         config: &RepositoryConfig,
         cluster: &ClusterName,
         pinned: &PinnedRepository,
+        wanted: Vec<String>,
     ) -> anyhow::Result<Self> {
-        let open = Self::open(config, cluster).await.map_err(|error| {
+        let open = Self::open_ahead(config, cluster, wanted).await.map_err(|error| {
             if !is_gone(&error) {
                 return error;
             }
@@ -67,7 +79,7 @@ impl OpenRepository {
         Ok(open)
     }
 
-    /// Opens one: the one that is pinned, where the host has been set up for one of this name.
+    /// Opens one: the one that is pinned, where the host has been set up for one of this name. `wanted` as there.
     ///
     /// # Errors
     ///
@@ -76,11 +88,12 @@ impl OpenRepository {
         config: &RepositoryConfig,
         cluster: &ClusterName,
         state: Option<&HostState>,
+        wanted: Vec<String>,
     ) -> anyhow::Result<Self> {
         let state = state.filter(|state| state.cluster == cluster.as_str());
         match state.and_then(|state| state.repositories.get(&config.name)) {
-            Some(pinned) => Self::open_pinned(config, cluster, pinned).await,
-            None => Self::open(config, cluster).await,
+            Some(pinned) => Self::open_pinned(config, cluster, pinned, wanted).await,
+            None => Self::open_ahead(config, cluster, wanted).await,
         }
     }
 

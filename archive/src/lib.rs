@@ -10,6 +10,7 @@ pub mod keyring;
 pub mod manifest;
 pub mod names;
 pub mod pack;
+mod pages;
 pub mod probe;
 pub mod racing;
 pub mod repository;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::keyring::{Keyring, KeyringError, Recipients, Unlock};
-use crate::names::{self, ClusterId, ClusterName, RepositoryId, ShortDigest};
+use crate::names::{self, ClusterId, ClusterName, LineageId, RepositoryId, ShortDigest};
 pub use crate::racing::NameMode;
 use crate::racing::{self, Published, RaceError};
 use crate::store::{Store, StoreError};
@@ -383,6 +383,18 @@ impl Repository {
         let published = publish_plain(&*self.store, self.info.names, &path, wrapped).await?;
         Ok((locked.unlock(unlock).await?, published == Published::New))
     }
+}
+
+/// What is read to open a cluster and its keyring, for [`store::open_ahead`](crate::store::open_ahead).
+pub fn objects_to_open(cluster: &ClusterName) -> Vec<String> {
+    let generations = [1, 2].map(|generation| names::keyring_object(cluster, generation));
+    [names::REPOSITORY.to_owned(), names::cluster_object(cluster)].into_iter().chain(generations).collect()
+}
+
+/// What is read of a lineage before anything is written into it.
+pub fn objects_to_write(cluster: &ClusterName, lineage: LineageId) -> Vec<String> {
+    let directory = names::lineage_dir(cluster, lineage);
+    [names::LINEAGE, names::CLOSED].map(|name| format!("{directory}/{name}")).into()
 }
 
 fn too_new(

@@ -260,6 +260,18 @@ pub enum WalFile {
     History(TimelineId),
 }
 
+impl WalFile {
+    /// The timeline that it belongs to.
+    pub fn timeline(&self) -> TimelineId {
+        match self {
+            WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::Backup { segment, .. } => {
+                segment.timeline
+            }
+            WalFile::History(timeline) => *timeline,
+        }
+    }
+}
+
 impl fmt::Display for WalFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

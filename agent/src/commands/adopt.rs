@@ -79,7 +79,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     // They are only opened: a repository that is not there is one that is not mounted.
     let mut repositories = Vec::new();
     for one in &config.repositories {
-        repositories.push(OpenRepository::open_for(one, &config.cluster, state.as_ref()).await?);
+        repositories.push(OpenRepository::open_for(one, &config.cluster, state.as_ref(), Vec::new()).await?);
     }
     // Where this is a copy with its original's state, its own is another.
     let found = state;

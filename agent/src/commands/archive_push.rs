@@ -40,10 +40,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     check_place(&args.path, data_dir, config)?;
     let state = HostState::require(data_dir)?;
     check_cluster(&state, config)?;
-    let source = WalSource::read(&args.path)?;
+    let source = WalSource::new(&args.path)?;
     let file = source.file;
     let pushed = tokio::select! {
-        pushed = push::push(config, &state, data_dir, source, config.push_deadline) => pushed,
+        pushed = push::push(config, &state, data_dir, &source, config.push_deadline) => pushed,
         name = interrupted() => Err(anyhow::anyhow!("interrupted by {}", name?)),
     };
     let outcomes = pushed.with_context(|| format!("{file} is not archived"))?;

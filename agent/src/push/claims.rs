@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use highwater_archive::durable;
 use highwater_archive::lineage::Lineage;
-use highwater_archive::names::WriterId;
+use highwater_archive::names::{self, ClusterName, LineageId, WriterId};
 use highwater_archive::wal::{Claim, ClaimError, claim_timeline, list_segments, read_claim};
 use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::WalFile;
@@ -40,12 +40,7 @@ impl Origin {
     ///
     /// A history that cannot be read or parsed.
     pub fn read(path: &Path, file: WalFile, bytes: &[u8]) -> anyhow::Result<Self> {
-        let timeline = match file {
-            WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::Backup { segment, .. } => {
-                segment.timeline
-            }
-            WalFile::History(timeline) => timeline,
-        };
+        let timeline = file.timeline();
         let directory = path.parent().unwrap_or(Path::new("."));
         let own = match file {
             WalFile::History(_) => {
@@ -85,6 +80,15 @@ impl Origin {
         };
         newest.ancestors.iter().any(|ancestor| ancestor.timeline == self.timeline && start < ancestor.switch)
     }
+}
+
+/// The object that [`claim`] always reads: who has the timeline after `timeline`.
+pub fn object_to_read(cluster: &ClusterName, lineage: LineageId, timeline: TimelineId) -> Option<String> {
+    Some(format!("{}/{}", names::lineage_dir(cluster, lineage), names::wal_claim(next(timeline)?)))
+}
+
+fn next(timeline: TimelineId) -> Option<TimelineId> {
+    timeline.get().checked_add(1).and_then(TimelineId::new)
 }
 
 /// Makes sure that a file's timeline may be written by this data directory, claiming it if it is nobody's.
@@ -155,7 +159,7 @@ async fn not_left_behind(
     else {
         return Ok(());
     };
-    let Some(next) = timeline.get().checked_add(1).and_then(TimelineId::new) else { return Ok(()) };
+    let Some(next) = next(timeline) else { return Ok(()) };
     let start = segment.start(lineage.record().wal_segment_bytes);
     match read_claim(lineage, next).await? {
         Some(claim)

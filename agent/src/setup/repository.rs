@@ -48,7 +48,7 @@ pub async fn prepare(
     clock: &dyn Clock,
 ) -> anyhow::Result<Ready> {
     if let Some(pinned) = pinned {
-        let repository = OpenRepository::open_pinned(config, cluster, pinned).await?;
+        let repository = OpenRepository::open_pinned(config, cluster, pinned, Vec::new()).await?;
         return Ok(Ready { repository, unlock: unlock(config).await?, is_new: false, keyring_is_new: false });
     }
     let open = async {

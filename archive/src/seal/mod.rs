@@ -33,7 +33,7 @@ pub use error::{FrameCheck, FrameRef, SealError};
 pub use frame::{FRAME_BYTES, FRAME_HEADER_LEN, FRAME_OVERHEAD, MAX_FRAME_BYTES};
 pub use header::{HEADER_LEN, Header, MAX_HEADER_LEN, read_header};
 pub use key::{LineageId, ObjectKind, ObjectName};
-pub use laid::{LaidFrame, seal_laid};
+pub use laid::{LaidFrames, seal_laid};
 pub use object::{HeaderExtra, Opened, attachment_range, open, open_attachment, seal};
 pub use reader::{FOOTER_LEN, Footer, FrameReader, ObjectIndex};
 pub use scrub::{Scrubbed, scrub};

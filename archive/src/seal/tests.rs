@@ -50,9 +50,12 @@ fn every_codec_and_length_comes_back() {
                 HeaderExtra { valid_len: Some(len as u64 / 2), attachment: Some(b"index"), digest: None };
             let object = name(ObjectKind::Segment, PATH);
             let whole = seal(&keys, &object, codec, &plain, extra).unwrap();
-            let laid = plain.chunks(FRAME_BYTES).map(|raw| LaidFrame::new(codec, raw, PATH).unwrap());
-            let pieces =
-                seal_laid(&keys, &object, codec, laid.collect(), keys.digest(&plain), extra).unwrap();
+            // As two threads share the frames between them.
+            let mut shares = [(); 2].map(|()| LaidFrames::with_room(codec, plain.len(), FRAME_BYTES));
+            for (number, raw) in plain.chunks(FRAME_BYTES).enumerate() {
+                shares[number % 2].lay(number, raw, PATH).unwrap();
+            }
+            let pieces = seal_laid(&keys, &object, codec, shares.into(), keys.digest(&plain), extra).unwrap();
             assert_eq!(pieces.concat().len(), whole.len());
             for sealed in [whole, pieces.concat()] {
                 let opened = open(&keys, &object, &sealed).unwrap();

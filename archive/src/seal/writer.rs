@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::cipher::FrameCipher;
 use super::codec::Codec;
 use super::header::{self, HeaderFields};
-use super::laid::LaidFrame;
 use super::{Digest, Digester, FrameRef, MAX_FRAME_BYTES, ObjectKind, ObjectName, SealError, frame, reader};
 use crate::keyring::Keyring;
 
@@ -252,25 +251,24 @@ impl FrameWriter {
         Ok(Sealed { bytes: self.buffer, digest })
     }
 
-    /// Seals frames where they lie, behind what is there, and finishes the object; answers its pieces in their order.
-    pub(super) fn finish_with(mut self, frames: Vec<LaidFrame>) -> Result<Vec<Bytes>, SealError> {
-        let mut pieces = Vec::with_capacity(frames.len() + 2);
+    /// Hands out what has been written, as the piece of the object that comes next.
+    pub(super) fn take_piece(&mut self) -> Bytes {
         self.buffer.truncate(self.used);
-        self.before = self.used as u64;
+        self.before += self.used as u64;
         self.used = 0;
-        pieces.push(std::mem::take(&mut self.buffer).into());
-        for LaidFrame { mut bytes, raw_len } in frames {
-            let sealed = frame::seal(&self.cipher, self.frames(), false, &mut bytes);
-            let stored_len = u32::try_from(bytes.len()).ok().filter(|_| sealed.is_some());
-            let stored_len = stored_len.ok_or_else(|| self.cannot())?;
-            self.before += u64::from(stored_len);
-            self.plain_len += u64::from(raw_len);
-            let ciphertext = stored_len - frame::FRAME_HEADER_LEN as u32;
-            self.frames.push(StoredLengths { ciphertext, raw: raw_len });
-            pieces.push(bytes.into());
-        }
-        pieces.push(self.finish()?.bytes.into());
-        Ok(pieces)
+        std::mem::take(&mut self.buffer).into()
+    }
+
+    /// Seals a frame where it lies, as a piece of its own behind those that were handed out.
+    pub(super) fn seal_apart(&mut self, laid: &mut [u8], raw_len: u32) -> Result<(), SealError> {
+        let sealed = frame::seal(&self.cipher, self.frames(), false, laid);
+        let stored_len = u32::try_from(laid.len()).ok().filter(|_| sealed.is_some());
+        let stored_len = stored_len.ok_or_else(|| self.cannot())?;
+        self.before += u64::from(stored_len);
+        self.plain_len += u64::from(raw_len);
+        let ciphertext = stored_len - frame::FRAME_HEADER_LEN as u32;
+        self.frames.push(StoredLengths { ciphertext, raw: raw_len });
+        Ok(())
     }
 
     /// At least `length` bytes after what is used.

@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 pub use secrecy::{ExposeSecret, SecretString};
 
+mod ahead;
 mod cloud;
 mod error;
 pub mod local;
@@ -147,6 +148,20 @@ pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
         "az" => Ok(Arc::new(cloud::az::open(&url, spec, &environment)?)),
         scheme => Err(StoreError::UnsupportedScheme { url: spec.url.clone(), scheme: scheme.to_owned() }),
     }
+}
+
+/// Opens the store as [`open`] does, and asks at once for the small objects `paths`, each of which serves the first read of it.
+/// A local directory is not asked: there is no way to it that several questions could share. Needs a runtime.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_ahead(
+    spec: &StoreSpec,
+    paths: impl IntoIterator<Item = String>,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let store = open(spec)?;
+    let is_local = spec.url.starts_with("file:");
+    Ok(if is_local { store } else { Arc::new(ahead::Ahead::ask(store, paths)) })
 }
 
 /// The same spec with everything in it that the environment would decide, so that it opens the same store in another one.

@@ -13,6 +13,7 @@
 //!
 //! Preparing a segment is CPU work and synchronous ([`PreparedSegment::new`]); storing it is network work and async.
 
+mod bytes;
 mod claim;
 mod error;
 mod get;
@@ -29,6 +30,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub use bytes::WalBytes;
 pub use claim::{Claim, ClaimError, Claimed, claim_timeline, read_claim};
 pub use error::{Content, WalGetError, WalPutError};
 pub use get::get;

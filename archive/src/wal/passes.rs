@@ -11,7 +11,7 @@ use highwater_pitr::segment::SegmentName;
 use highwater_pitr::wal::WalError;
 
 use crate::keyring::Keyring;
-use crate::seal::{Codec, Digest, FRAME_BYTES, LaidFrame, SealError};
+use crate::seal::{Codec, Digest, FRAME_BYTES, LaidFrames, SealError};
 
 /// More threads than this would wait for memory.
 const MAX_THREADS: usize = 4;
@@ -26,21 +26,13 @@ pub(super) struct Wanted<'a> {
     pub(super) object: &'a str,
 }
 
-/// What the passes have found.
+/// What the passes, or one thread of them, have found.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) scan: Option<Result<SegmentScan, WalError>>,
     pub(super) digest: Option<Digest>,
-    /// In order.
-    pub(super) frames: Vec<LaidFrame>,
-}
-
-/// What one thread has found, its frames with their numbers.
-#[derive(Default)]
-struct Share {
-    scan: Option<Result<SegmentScan, WalError>>,
-    digest: Option<Digest>,
-    frames: Vec<(usize, LaidFrame)>,
+    /// Those of each thread.
+    pub(super) frames: Vec<LaidFrames>,
 }
 
 /// Makes the passes that are wanted over `bytes`.
@@ -51,19 +43,21 @@ pub(super) fn run(keys: &Keyring, bytes: &[u8], wanted: &Wanted<'_>) -> Result<F
     let frames: Vec<&[u8]> =
         if wanted.frames.is_some() { bytes.chunks(FRAME_BYTES).collect() } else { Vec::new() };
     let next = AtomicUsize::new(0);
-    let take = || -> Result<Share, SealError> {
-        let mut share = Share::default();
+    let take = || -> Result<Found, SealError> {
+        let mut share = Found::default();
+        let mut laid = wanted.frames.map(|codec| LaidFrames::with_room(codec, bytes.len(), FRAME_BYTES));
         loop {
             match next.fetch_add(1, Ordering::Relaxed) {
                 0 => share.scan = wanted.scan.map(|name| scan_segment(bytes, name)),
                 1 => share.digest = Some(keys.digest(bytes)),
                 task => {
                     let number = task - 2;
-                    let (Some(raw), Some(codec)) = (frames.get(number), wanted.frames) else { break };
-                    share.frames.push((number, LaidFrame::new(codec, raw, wanted.object)?));
+                    let (Some(raw), Some(laid)) = (frames.get(number), &mut laid) else { break };
+                    laid.lay(number, raw, wanted.object)?;
                 }
             }
         }
+        share.frames.extend(laid);
         Ok(share)
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
@@ -82,14 +76,11 @@ pub(super) fn run(keys: &Keyring, bytes: &[u8], wanted: &Wanted<'_>) -> Result<F
         shares
     });
     let mut found = Found::default();
-    let mut numbered = Vec::with_capacity(frames.len());
     for share in shares {
         let share = share?;
         found.scan = found.scan.or(share.scan);
         found.digest = found.digest.or(share.digest);
-        numbered.extend(share.frames);
+        found.frames.extend(share.frames);
     }
-    numbered.sort_unstable_by_key(|(number, _)| *number);
-    found.frames = numbered.into_iter().map(|(_, frame)| frame).collect();
     Ok(found)
 }

@@ -9,10 +9,10 @@ use highwater_pitr::segment::{SegmentName, WalFile};
 use highwater_pitr::wal::{SegmentHeader, read_segment_header};
 
 use super::passes::{self, Found, Wanted};
-use super::{Content, MAX_WHOLE_SEGMENT_BYTES, WalPutError};
+use super::{Content, MAX_WHOLE_SEGMENT_BYTES, WalBytes, WalPutError};
 use crate::names;
 use crate::repository::lineage::{Lineage, LineageRecord};
-use crate::seal::{self, Codec, HeaderExtra, LaidFrame, MAX_FRAME_BYTES, ObjectKind, SealError};
+use crate::seal::{self, Codec, HeaderExtra, LaidFrames, MAX_FRAME_BYTES, ObjectKind, SealError};
 
 /// A segment that was checked, brought into its canonical form and, unless it is large, sealed.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct PreparedSegment {
     pub(super) file: WalFile,
     pub(super) segment: SegmentName,
     pub(super) scan: SegmentScan,
-    pub(super) canonical: Vec<u8>,
+    pub(super) canonical: WalBytes,
     pub(super) content: Content,
     pub(super) codec: Codec,
     /// The encoded index; none when it is larger than an attachment may be, and then readers make it from the segment.
@@ -39,22 +39,27 @@ impl PreparedSegment {
     /// # Errors
     /// [`WalPutError::WrongCluster`], [`WalPutError::WrongMajor`], [`WalPutError::WrongSize`], [`WalPutError::NotWal`],
     /// [`WalPutError::WrongKind`] for any other file.
-    pub fn new(lineage: &Lineage, file: WalFile, bytes: Vec<u8>, codec: Codec) -> Result<Self, WalPutError> {
+    pub fn new(
+        lineage: &Lineage,
+        file: WalFile,
+        bytes: impl Into<WalBytes>,
+        codec: Codec,
+    ) -> Result<Self, WalPutError> {
+        let mut canonical = bytes.into();
         let (WalFile::Segment(segment) | WalFile::Partial(segment)) = file else {
             return Err(WalPutError::WrongKind { file });
         };
         let not_wal = |source| WalPutError::NotWal { file, source };
-        let header = read_segment_header(&bytes).map_err(not_wal)?;
+        let header = read_segment_header(&canonical).map_err(not_wal)?;
         check_identity(lineage.record(), file, &header)?;
         let path = names::wal_object(&file);
-        let whole = bytes.len() <= MAX_WHOLE_SEGMENT_BYTES;
+        let whole = canonical.len() <= MAX_WHOLE_SEGMENT_BYTES;
         let keys = lineage.keys();
         let wanted = Wanted { scan: Some(segment), frames: whole.then_some(codec), object: &path };
-        let mut found = passes::run(keys, &bytes, &wanted)?;
+        let mut found = passes::run(keys, &canonical, &wanted)?;
         let scan = found.scan.take().ok_or_else(|| no_answer(&path))?.map_err(not_wal)?;
-        let mut canonical = bytes;
         if has_remains(&canonical, &scan) {
-            canonicalise(&mut canonical, &scan);
+            canonicalise(canonical.make_mut(), &scan);
             found = passes::run(keys, &canonical, &Wanted { scan: None, ..wanted })?;
         }
         let Found { digest, frames, .. } = found;
@@ -100,7 +105,7 @@ impl PreparedSegment {
         &self,
         lineage: &Lineage,
         name: &str,
-        frames: Vec<LaidFrame>,
+        frames: Vec<LaidFrames>,
     ) -> Result<Vec<Bytes>, WalPutError> {
         let object = lineage.object_name(ObjectKind::Segment, name);
         let extra = HeaderExtra {

@@ -4,7 +4,7 @@ use highwater_pitr::scan::{ChainEnd, is_strict_prefix, scan_segment};
 use highwater_pitr::segment::{SegmentName, WalFile};
 
 use super::get::{Present, read_present};
-use super::{Content, PreparedSegment, WalGetError, WalPutError, get, parts};
+use super::{Content, PreparedSegment, WalBytes, WalGetError, WalPutError, get, parts};
 use crate::names;
 use crate::racing::Published;
 use crate::repository::lineage::Lineage;
@@ -35,7 +35,7 @@ pub enum Stored {
 pub async fn put_segment(
     lineage: &Lineage,
     segment: SegmentName,
-    bytes: Vec<u8>,
+    bytes: impl Into<WalBytes>,
     codec: Codec,
 ) -> Result<Stored, WalPutError> {
     put_prepared(lineage, &PreparedSegment::new(lineage, WalFile::Segment(segment), bytes, codec)?).await
@@ -48,7 +48,7 @@ pub async fn put_segment(
 pub async fn put_partial(
     lineage: &Lineage,
     segment: SegmentName,
-    bytes: Vec<u8>,
+    bytes: impl Into<WalBytes>,
     codec: Codec,
 ) -> Result<Stored, WalPutError> {
     put_prepared(lineage, &PreparedSegment::new(lineage, WalFile::Partial(segment), bytes, codec)?).await
@@ -113,7 +113,7 @@ fn confirm(
     read: Result<Option<Vec<u8>>, WalGetError>,
 ) -> Result<(), WalPutError> {
     let unreadable = |source| WalPutError::Unreadable { file: prepared.file, source: Box::new(source) };
-    if read.map_err(unreadable)?.ok_or_else(|| vanished(prepared))? == prepared.canonical {
+    if read.map_err(unreadable)?.ok_or_else(|| vanished(prepared))? == *prepared.canonical {
         return Ok(());
     }
     let reason = "its header has the digest of other bytes".to_owned();

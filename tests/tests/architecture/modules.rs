@@ -20,6 +20,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "clock",
             "names",
             "durable",
+            "pages",
             "keyed",
             "keyring",
             "store",

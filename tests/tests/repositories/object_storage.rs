@@ -73,6 +73,21 @@ fn assert_few_requests(server: &S3Server, what: &str, of: impl Fn(&str) -> bool,
     assert!(rest.len() <= others, "{what}, {} requests: {rest:#?}", rest.len());
 }
 
+/// A segment costs what it takes to know where we are, none of which waits for another, and the put that stores it.
+fn assert_few_requests_of_a_push(server: &S3Server, cluster: &Cluster) {
+    server.faults().forget_requests();
+    cluster.execute("select pg_logical_emit_message(false, '', 'one more segment')");
+    let segment = cluster.switch_wal();
+    cluster.wait_until_archived(&segment);
+    let asked = server.faults().requests();
+    let pushes: Vec<_> = asked.split_inclusive(|request| request.operation == Operation::Put).collect();
+    assert!(
+        pushes.iter().any(|push| push.last().is_some_and(|put| put.key.ends_with(&segment))),
+        "{asked:#?}"
+    );
+    assert!(pushes.iter().all(|push| push.len() <= 8), "{asked:#?}");
+}
+
 /// S3 as a repository: everything comes back from it, by few requests, and a mirror of it is read without us.
 #[test]
 fn a_cluster_lives_in_s3() {
@@ -81,6 +96,7 @@ fn a_cluster_lives_in_s3() {
     let expected = Ground::rows(&ground.cluster);
     let of_backups = |key: &str| key.contains("/packs/") || key.contains("/backups/");
     assert_few_requests(&server, "the backup", of_backups, 7);
+    assert_few_requests_of_a_push(&server, &ground.cluster);
     server.faults().forget_requests();
     let copy = restore_by_flags(&scratch, &server, &ground, "copy");
     assert_few_requests(&server, "the restore", |key| !key.contains("/wal/"), 24);
