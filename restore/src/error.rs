@@ -8,6 +8,7 @@ use highwater_archive::durable::DurableError;
 use highwater_archive::manifest::ManifestError;
 use highwater_pitr::control::ControlError;
 
+use crate::host::HostError;
 use crate::ownership::OwnerError;
 use crate::places::PlaceError;
 use crate::plan_file::PlanFileError;
@@ -126,6 +127,9 @@ pub enum RestoreError {
     /// The manifest's copy of `pg_control` is not one.
     #[error("the backup's pg_control: {0}")]
     Control(#[from] ControlError),
+    /// This host does not suit the cluster.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// The owner.
     #[error(transparent)]
     Owner(#[from] OwnerError),
@@ -201,6 +205,7 @@ impl RestoreError {
             Self::Catalog(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Control(error) => error.hint(),
+            Self::Host(error) => error.hint(),
             Self::Owner(error) => error.hint(),
             Self::Tablespace(error) => error.hint(),
             Self::Replayed(error) => error.hint(),
@@ -215,6 +220,7 @@ impl RestoreError {
     /// Whether the target itself was refused, which has an exit code of its own.
     pub fn is_refusal(&self) -> bool {
         match self {
+            Self::Host(error) => error.is_refusal(),
             Self::Resolve(ResolveError::Refused(_))
             | Self::NotAbsolute { .. }
             | Self::Place(_)

@@ -12,6 +12,7 @@ use highwater_pitr::target::TargetAction;
 
 use crate::conf_file::{self, is_on, last_value};
 use crate::error::RestoreError;
+use crate::host::{self, Resorted, SCRIPT_FILE};
 use crate::in_effect;
 use crate::listening::Listening;
 use crate::outside::{self, give};
@@ -136,6 +137,7 @@ fn write(
         }
     }
     put(data_dir, "backup_label", manifest.backup_label.as_bytes(), owner, 0o600)?;
+    write_reindex(preflight, data_dir, &preflight.resorted)?;
     durable::fsync_dir(&data_dir.join(OWN_DIRECTORY))?;
     durable::fsync_dir(data_dir)?;
     put(data_dir, "global/pg_control", &manifest.control.bytes, owner, manifest.control.mode)?;
@@ -152,6 +154,22 @@ fn write(
         end_isolation,
         notes,
     })
+}
+
+/// Writes the script that rebuilds what this host sorts otherwise; none where it sorts as the original did.
+///
+/// # Errors
+/// [`RestoreError::Durable`], [`RestoreError::Io`].
+pub fn write_reindex(
+    preflight: &Preflight,
+    data_dir: &Path,
+    resorted: &[Resorted],
+) -> Result<(), RestoreError> {
+    if resorted.is_empty() {
+        return Ok(());
+    }
+    let text = host::script(preflight.manifest.postgresql.major, resorted);
+    put(data_dir, SCRIPT_FILE, text.as_bytes(), preflight.owner.as_ref(), 0o600)
 }
 
 /// Writes a file of the data directory, durably, with owner and mode.

@@ -1,7 +1,7 @@
 //! From the archive to a running cluster.
 //!
 //! A restore is one straight line: [`preflight`] proves that the target can be reached and that nothing stands in the way,
-//! before a byte is written; [`rebuild`] writes the data directory from a backup's manifest and packs; [`finish`] makes it a
+//! before a byte is written, [`host`] what this host has for it; [`rebuild`] writes the data directory from a backup's manifest and packs; [`finish`] makes it a
 //! cluster that recovers to the target and no further, with [`settings`], [`plan_file`] and the configuration from
 //! [`outside`], led away from the original by [`in_effect`]; [`server`] starts it and watches it get there. [`fetch`] is the other end of `restore_command`: one file of
 //! WAL, or the proof that there is none.
@@ -12,6 +12,7 @@ pub mod conf_file;
 pub mod error;
 pub mod fetch;
 pub mod finish;
+pub mod host;
 pub mod in_effect;
 pub mod includes;
 pub mod listening;
@@ -24,6 +25,7 @@ pub mod rebuild;
 pub mod replayed;
 pub mod server;
 pub mod settings;
+pub mod space;
 pub mod tablespaces;
 
 pub use error::RestoreError;

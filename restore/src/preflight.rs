@@ -3,10 +3,10 @@
 //! In this order, each a reason to refuse: the directories are absent or empty and no server runs there; the archive reaches
 //! the target without a gap; the backup's manifest is there and authentic; every tablespace has a place; the owner exists
 //! here and can run `restore_command`; every place can be written and be entered by the server's user, and no configuration file
-//! stands where one is to be put; there is space on each filesystem; the server to start is installed and its port is free. Nothing is created, and
-//! nothing is ever deleted.
+//! stands where one is to be put; there is space on each filesystem; a server of its major is here, and where it is to be started its
+//! port is free; and that server opens it, with its libraries ([`host`]). Nothing is created, but for a directory under the system's temporary one that is
+//! gone again, and nothing else is ever deleted.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,6 +21,7 @@ use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::timeline::TimelineId;
 
 use crate::error::RestoreError;
+use crate::host::{self, Findings, Question, Resorted};
 use crate::listening::Listening;
 use crate::outside::{Relocation, outside_path};
 use crate::ownership::{self, Account};
@@ -28,11 +29,9 @@ use crate::places::{self, Purpose};
 use crate::plan_file::RepositoryToPlan;
 use crate::rebuild::{INCOMPLETE_MARKER, RebuildError};
 use crate::replayed::{self, Destinations, Replayed};
-use crate::server::{self, Installation};
+use crate::server::{self, Installation, ServerError};
+use crate::space::{self, Space};
 use crate::tablespaces::{self, Known, Mapping, Placed};
-
-/// WAL that recovery may leave in `pg_wal` before a restartpoint removes it, at most: what `max_wal_size` is by default.
-const WAL_ON_DISK_BYTES: u64 = 1 << 30;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -61,6 +60,10 @@ pub struct Request {
     pub standby: bool,
     /// It takes production's place: nothing is turned off.
     pub replace_production: bool,
+    /// The programs of the server that will run it, or those found.
+    pub pg_bin: Option<PathBuf>,
+    /// Another host's server will run it: this host's is not held against it.
+    pub elsewhere: bool,
     /// It will be started.
     pub start: Option<Start>,
     /// This program, as `restore_command` calls it.
@@ -72,8 +75,6 @@ pub struct Request {
 /// How the server is to be started.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
-    /// With these programs, or those found.
-    pub pg_bin: Option<PathBuf>,
     /// On this port, or the configured one.
     pub port: Option<u16>,
     /// With its socket here, or where it is configured.
@@ -85,17 +86,6 @@ impl Request {
     pub fn action(&self) -> TargetAction {
         self.action.unwrap_or_else(|| TargetAction::default_for(&self.target))
     }
-}
-
-/// Space on one filesystem.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Space {
-    /// A directory that goes there.
-    pub path: PathBuf,
-    /// Bytes that will be written.
-    pub needed: u64,
-    /// Bytes free.
-    pub free: u64,
 }
 
 /// A restore that nothing known stands against.
@@ -119,8 +109,12 @@ pub struct Preflight {
     pub owner: Option<Account>,
     /// Space, a filesystem each.
     pub spaces: Vec<Space>,
-    /// The server to start.
+    /// The server that will run it, where one is here.
     pub installation: Option<Installation>,
+    /// What will fail or give wrong answers on this host: each a sentence.
+    pub warnings: Vec<String>,
+    /// Databases whose text this host sorts otherwise, with the indexes that are to be rebuilt.
+    pub resorted: Vec<Resorted>,
     /// What a person should know: each a sentence.
     pub notes: Vec<String>,
 }
@@ -199,18 +193,28 @@ pub async fn preflight(
     for (path, entered) in given.chain(request.config_to.as_deref().map(|path| (path, path))) {
         places::check(path, entered, owner.as_ref())?;
     }
-    let spaces = measure_space(request, &manifest, &tablespaces, &plan)?;
-    let major = manifest.postgresql.major;
-    let installation = match &request.start {
-        Some(start) => {
-            let installation = Installation::find(major, start.pg_bin.as_deref())?;
-            check_port(request, start, &manifest)?;
-            Some(installation)
-        }
-        None => None,
-    };
+    let spaces =
+        space::measure(&request.target_dir, request.wal_dir.as_deref(), &manifest, &tablespaces, &plan)?;
     notes.extend(plan.notes.iter().cloned());
-    notes.extend(collation_note(&manifest));
+    let installation = find_server(request, manifest.postgresql.major, &mut notes)?;
+    if let Some(start) = &request.start {
+        check_port(request, start, &manifest)?;
+    }
+    let Findings { warnings, notes: of_host, resorted } = match &installation {
+        Some(installation) => {
+            let question = Question {
+                manifest: &manifest,
+                lineage: &lineage,
+                installation,
+                owner: owner.as_ref(),
+                starts: request.start.is_some(),
+                same_settings: same_settings(request, &manifest),
+            };
+            host::examine(question).await?
+        }
+        None => Findings::default(),
+    };
+    notes.extend(of_host);
     for failure in manifest.page_failures.iter().take(3) {
         let relation = failure.relation.as_deref().unwrap_or("an unknown relation");
         notes.push(format!(
@@ -230,6 +234,8 @@ pub async fn preflight(
         owner,
         spaces,
         installation,
+        warnings,
+        resorted,
         notes,
     })
 }
@@ -333,11 +339,38 @@ fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), Resto
     Ok(())
 }
 
+/// Whether the copy will have the settings that the original said of itself: not where they lay outside and are put nowhere.
+fn same_settings(request: &Request, manifest: &Manifest) -> bool {
+    request.config_to.is_some() || outside_path(manifest, "config_file").is_none()
+}
+
+/// The server that will run it. One that is named, or to be started, must be here; without one, nothing of it can be looked at.
+fn find_server(
+    request: &Request,
+    major: u16,
+    notes: &mut Vec<String>,
+) -> Result<Option<Installation>, RestoreError> {
+    let unseen = "that the server which will run it can open it, and has its libraries and its order of text, was not looked at";
+    if request.elsewhere {
+        notes.push(format!("it is for another host: {unseen}"));
+        return Ok(None);
+    }
+    match Installation::find(major, request.pg_bin.as_deref()) {
+        Ok(installation) => Ok(Some(installation)),
+        Err(ServerError::NotInstalled { .. }) if request.start.is_none() => {
+            notes.push(format!(
+                "PostgreSQL {major} is not installed here (--pg-bin names its programs): {unseen}"
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether the server to start could listen. What its configuration says is known from what the original said of itself; one that
 /// lay outside and is put nowhere says nothing.
 fn check_port(request: &Request, start: &Start, manifest: &Manifest) -> Result<(), RestoreError> {
-    let taken_along = request.config_to.is_some() || outside_path(manifest, "config_file").is_none();
-    let settings = Some(&manifest.postgresql.settings).filter(|_| taken_along);
+    let settings = Some(&manifest.postgresql.settings).filter(|_| same_settings(request, manifest));
     let configured = Listening::of(|name| settings?.get(name).cloned());
     let listening = configured.with(start.port, start.socket_dir.as_deref());
     match listening.taken() {
@@ -383,61 +416,6 @@ fn examine_replayed(
     Ok(replayed::examine(&plan.stop.tablespaces, destinations)?)
 }
 
-/// Sums what goes to each filesystem, and compares with what is free there.
-fn measure_space(
-    request: &Request,
-    manifest: &Manifest,
-    tablespaces: &[Placed],
-    plan: &Plan,
-) -> Result<Vec<Space>, RestoreError> {
-    let bytes_of = |oid: u32| {
-        manifest
-            .tablespaces
-            .iter()
-            .find(|tablespace| tablespace.oid == oid)
-            .map_or(0, |tablespace| tablespace.bytes)
-    };
-    let elsewhere: u64 = tablespaces.iter().map(|placed| bytes_of(placed.oid)).sum();
-    let wal = plan.wal_bytes().min(WAL_ON_DISK_BYTES) + manifest.postgresql.wal_segment_bytes.bytes();
-    let wal_dir = request.wal_dir.as_deref().unwrap_or(&request.target_dir);
-    let mut parts =
-        vec![(request.target_dir.as_path(), manifest.counts.bytes.saturating_sub(elsewhere)), (wal_dir, wal)];
-    parts.extend(tablespaces.iter().map(|placed| (placed.directory.as_path(), bytes_of(placed.oid))));
-
-    let mut by_device: BTreeMap<u64, Space> = BTreeMap::new();
-    for (path, needed) in parts {
-        let existing = path.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/"));
-        let failed =
-            |source| RestoreError::Io { what: "look at the filesystem of", path: path.to_owned(), source };
-        let device = std::fs::metadata(existing).map_err(failed)?.dev();
-        let free = rustix::fs::statvfs(existing).map_err(|errno| failed(errno.into()))?;
-        let free = free.f_bavail.saturating_mul(free.f_frsize);
-        let space =
-            by_device.entry(device).or_insert_with(|| Space { path: path.to_owned(), needed: 0, free });
-        space.needed = space.needed.saturating_add(needed);
-    }
-    let spaces: Vec<Space> = by_device.into_values().collect();
-    match spaces.iter().find(|space| space.needed > space.free) {
-        Some(Space { path, needed, free }) => {
-            Err(RestoreError::NoSpace { path: path.clone(), free: *free, needed: *needed })
-        }
-        None => Ok(spaces),
-    }
-}
-
-/// Text sorts by the rules of the host's library; another library can mean another order, and indexes that are wrong.
-fn collation_note(manifest: &Manifest) -> Option<String> {
-    let depends = manifest.databases.iter().any(|database| {
-        database.locale_provider == "c"
-            && !matches!(database.collate.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8")
-    });
-    depends.then(|| {
-        "text is sorted by this host's C library: if it is not the one of the original host, REINDEX what \
-         SELECT pg_collation_actual_version says has changed"
-            .to_owned()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -457,6 +435,8 @@ mod tests {
             action: None,
             standby: false,
             replace_production: false,
+            pg_bin: None,
+            elsewhere: false,
             start: None,
             program: PathBuf::from("/usr/bin/highwater"),
             local_repositories: Vec::new(),

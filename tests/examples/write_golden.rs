@@ -354,6 +354,7 @@ fn relation_lines() -> Vec<RelationLine> {
         kind: kind.to_owned(),
         oid,
         of: of.map(str::to_owned),
+        collations: Vec::new(),
     };
     vec![
         RelationLine::Database { database: String::new(), oid: 0 },
@@ -396,6 +397,9 @@ fn manifest(lineage: &Lineage, archived: &Archived, backup: &BackupId, cluster: 
             wal_segment_bytes: archived.segment_size,
             data_checksums: true,
             settings: strings(&[("max_connections", "100"), ("wal_level", "replica")]),
+            libc: None,
+            icu: None,
+            login_preloads: None,
         },
         control: ControlCopy {
             bytes: archived.control.clone(),
@@ -426,6 +430,10 @@ fn manifest(lineage: &Lineage, archived: &Archived, backup: &BackupId, cluster: 
             examined: true,
             extensions: vec![Extension { name: "plpgsql".to_owned(), version: "1.0".to_owned() }],
             collations: strings(&[("public.german", "153.120")]),
+            library_collation_version: None,
+            collation_libraries: None,
+            libraries: None,
+            range_partitioned: Vec::new(),
         }],
         data_directory: "/var/lib/postgresql/17/main".to_owned(),
         data_directory_mode: 0o700,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use highwater_archive::manifest::Tablespace;
+use highwater_archive::manifest::{LoginPreload, Tablespace};
 use highwater_pitr::label::parse_tablespace_map;
 use highwater_pitr::wal::PgMajor;
 use tokio_postgres::Row;
@@ -14,8 +14,11 @@ use super::outside::Whereabouts;
 use crate::pg::{PgError, Session};
 
 /// Settings that go into the manifest.
-const KEPT: [&str; 17] = [
+const KEPT: [&str; 21] = [
+    "archive_library",
     "archive_mode",
+    "dynamic_library_path",
+    "extension_control_path",
     "full_page_writes",
     "listen_addresses",
     "local_preload_libraries",
@@ -24,6 +27,7 @@ const KEPT: [&str; 17] = [
     "max_locks_per_transaction",
     "max_prepared_transactions",
     "max_wal_senders",
+    "max_wal_size",
     "max_worker_processes",
     "port",
     "session_preload_libraries",
@@ -50,6 +54,10 @@ pub struct Facts {
     pub version: String,
     /// Settings for the manifest, as `pg_settings` has them.
     pub settings: BTreeMap<String, String>,
+    /// Version of the C library, where the server has a collation of it to tell it by.
+    pub libc: Option<String>,
+    /// Libraries that roles or databases load at a login; `None` where the server did not say.
+    pub login_preloads: Option<Vec<LoginPreload>>,
     /// Where configuration lies.
     pub whereabouts: Whereabouts,
 }
@@ -88,8 +96,45 @@ impl Facts {
             });
         }
         let version = session.text("SELECT version()", "tell its version").await?;
-        Ok(Facts { version, settings, whereabouts })
+        let libc = libc(session).await?;
+        let login_preloads = match login_preloads(session).await {
+            Ok(preloads) => Some(preloads),
+            Err(error) => {
+                tracing::warn!("not known which libraries are loaded at a login: {error}");
+                None
+            }
+        };
+        Ok(Facts { version, settings, libc, login_preloads, whereabouts })
     }
+}
+
+/// A server of 14 records no version for a database's own collation, so any collation of the C library tells it.
+async fn libc(session: &Session) -> Result<Option<String>, BackupError> {
+    let what = "tell its C library's version";
+    let sql = "SELECT v FROM pg_collation, pg_collation_actual_version(oid) v \
+               WHERE collprovider = 'c' AND v IS NOT NULL LIMIT 1";
+    let row = session.client().query_opt(sql, &[]).await.map_err(|error| PgError::query(what, &error))?;
+    row.map_or(Ok(None), |row| optional(&row, 0, what))
+}
+
+async fn login_preloads(session: &Session) -> Result<Vec<LoginPreload>, PgError> {
+    let failed = |error| PgError::query("show the settings of roles and databases", &error);
+    let sql = "SELECT d.datname::text, r.rolname::text, split_part(s.entry, '=', 1), \
+               substr(s.entry, strpos(s.entry, '=') + 1) \
+               FROM (SELECT setdatabase, setrole, unnest(setconfig) AS entry FROM pg_db_role_setting) s \
+               LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole \
+               WHERE split_part(s.entry, '=', 1) IN ('session_preload_libraries', 'local_preload_libraries') \
+               ORDER BY 1 NULLS FIRST, 2 NULLS FIRST, 3";
+    let rows = session.client().query(sql, &[]).await.map_err(failed)?;
+    let preload = |row: &Row| {
+        Ok(LoginPreload {
+            database: row.try_get(0)?,
+            role: row.try_get(1)?,
+            setting: row.try_get(2)?,
+            value: row.try_get(3)?,
+        })
+    };
+    rows.iter().map(preload).collect::<Result<_, _>>().map_err(failed)
 }
 
 /// The files that the server itself says it reads. These views are for superusers: who may not read them relies on the includes.

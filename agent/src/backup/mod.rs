@@ -10,10 +10,12 @@
 mod archived;
 mod checks;
 mod control;
+mod databases;
 mod error;
 mod facts;
 mod held;
 mod listing;
+mod machine;
 mod names;
 mod outside;
 mod packer;
@@ -338,7 +340,7 @@ impl Attempt<'_> {
             started_at: self.started_at,
             stopped_at,
             wal,
-            postgresql: self.postgres_info(),
+            postgresql: self.postgres_info(&databases),
             control: control::into_copy(control, &ready.data_dir)?,
             backup_label: stopped.label,
             tablespaces: facts::tablespaces(ready.session, &totals, &stopped.tablespace_map).await?,
@@ -368,7 +370,7 @@ impl Attempt<'_> {
         Ok(manifest)
     }
 
-    fn postgres_info(&self) -> PostgresInfo {
+    fn postgres_info(&self, databases: &[Database]) -> PostgresInfo {
         let control = &self.ready.control.control;
         PostgresInfo {
             major: self.destination.lineage.record().pg_major,
@@ -381,6 +383,9 @@ impl Attempt<'_> {
             wal_segment_bytes: control.segment_size,
             data_checksums: control.data_checksums != 0,
             settings: self.ready.facts.settings.clone(),
+            libc: self.ready.facts.libc.clone().or_else(|| machine::libc(&self.ready.data_dir, databases)),
+            icu: machine::icu(&self.ready.data_dir),
+            login_preloads: self.ready.facts.login_preloads.clone(),
         }
     }
 

@@ -10,21 +10,28 @@ use std::pin::pin;
 use futures::TryStreamExt as _;
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{
-    BackupId, DataPageFailure, Database, Extension, FilePath, Manifest, Part, RelationLine,
-    RelationMapReader, RelationMapWriter,
+    BackupId, DataPageFailure, Database, FilePath, Manifest, Part, RelationLine, RelationMapReader,
+    RelationMapWriter,
 };
-use highwater_pitr::wal::PgMajor;
 use tokio_postgres::Row;
 
+use super::databases;
 use super::error::BackupError;
 use super::listing::Totals;
 use super::names::RelationFile;
 use crate::config::Config;
 use crate::pg::{PgError, Session};
 
-/// Relations with storage, by the name of their files. `$1`: the shared ones, or those of this database.
+/// Relations with storage, by the name of their files. `$1`: the shared ones, or those of this database. `$2`: whether the order
+/// of the database's own collation may change. What an index is on has collations in `indcollation`; what its expressions and
+/// its condition compare by stands in their parse trees alone.
 const RELATIONS: &str = "SELECT pg_relation_filepath(c.oid), n.nspname::text, c.relname::text, c.relkind::text, c.oid, \
-     pn.nspname || '.' || p.relname \
+     pn.nspname || '.' || p.relname, \
+     CASE WHEN i.indexrelid IS NOT NULL THEN (SELECT array_agg(sn.nspname || '.' || s.collname ORDER BY sn.nspname, s.collname) FROM \
+     (SELECT unnest(i.indcollation::oid[]) UNION SELECT m[1]::oid FROM \
+     regexp_matches(concat(i.indexprs, i.indpred), ':inputcollid ([1-9][0-9]*)', 'g') m) u(o) \
+     JOIN pg_collation s ON s.oid = u.o JOIN pg_namespace sn ON sn.oid = s.collnamespace \
+     WHERE CASE WHEN s.collprovider = 'd' THEN $2 ELSE s.collversion IS NOT NULL END) END \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_index i ON i.indexrelid = c.oid \
      LEFT JOIN pg_class t ON c.relkind = 't' AND t.reltoastrelid = c.oid \
@@ -32,12 +39,6 @@ const RELATIONS: &str = "SELECT pg_relation_filepath(c.oid), n.nspname::text, c.
      LEFT JOIN pg_namespace pn ON pn.oid = p.relnamespace \
      WHERE c.relkind IN ('r', 'i', 'S', 't', 'm') AND c.relpersistence <> 't' AND c.relisshared = $1 \
      ORDER BY pg_relation_filepath(c.oid) COLLATE \"C\"";
-
-/// Versions of collations that something depends on, or that were made by a user.
-const COLLATIONS: &str = "SELECT n.nspname || '.' || c.collname, c.collversion \
-     FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace \
-     WHERE c.collversion IS NOT NULL AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_depend d \
-     WHERE d.refclassid = 'pg_collation'::regclass AND d.refobjid = c.oid))";
 
 /// Asks about all databases, and writes the relation map of `backup`.
 pub async fn examine(
@@ -48,9 +49,9 @@ pub async fn examine(
 ) -> Result<(Vec<Database>, Vec<Part>), BackupError> {
     let mut map = RelationMapWriter::new(lineage.clone(), backup.clone());
     map.push(&RelationLine::Database { database: String::new(), oid: 0 }).await?;
-    answered(write_relations(session, true, &mut map).await, "the shared catalogs")?;
+    answered(write_relations(session, true, false, &mut map).await, "the shared catalogs")?;
     let mut databases = Vec::new();
-    for (mut database, reachable) in list(session).await? {
+    for (mut database, reachable) in databases::list(session).await? {
         if reachable {
             match Session::connect_to(config, &database.name).await {
                 Ok(inside) => {
@@ -73,11 +74,8 @@ async fn look_into(
     database: &mut Database,
 ) -> Result<(), BackupError> {
     map.push(&RelationLine::Database { database: database.name.clone(), oid: database.oid }).await?;
-    write_relations(inside, false, map).await?;
-    let extensions = extensions(inside).await?;
-    database.collations = collations(inside).await?;
-    database.extensions = extensions;
-    Ok(())
+    write_relations(inside, false, databases::order_may_change(database), map).await?;
+    databases::describe(inside, database).await
 }
 
 /// Whether the server answered to the end; that it did not is said, and no reason to fail. Everything else is.
@@ -92,47 +90,15 @@ fn answered(looked: Result<(), BackupError>, what: &str) -> Result<bool, BackupE
     }
 }
 
-async fn list(session: &Session) -> Result<Vec<(Database, bool)>, BackupError> {
-    let what = "list its databases";
-    // datcollversion and datlocprovider came with 15; the builtin provider with 17 changed no column that is read here.
-    let newer = if session.major() == PgMajor::V14 {
-        "NULL::text, 'c'"
-    } else {
-        "datcollversion, datlocprovider::text"
-    };
-    let sql = format!(
-        "SELECT oid, datname::text, pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, \
-         datallowconn AND has_database_privilege(oid, 'CONNECT'), {newer} FROM pg_database ORDER BY oid"
-    );
-    let failed = |error| PgError::query(what, &error);
-    let rows = session.client().query(&sql, &[]).await.map_err(failed)?;
-    let mut databases = Vec::new();
-    for row in rows {
-        let database = Database {
-            oid: row.try_get(0).map_err(failed)?,
-            name: row.try_get(1).map_err(failed)?,
-            encoding: row.try_get(2).map_err(failed)?,
-            collate: row.try_get(3).map_err(failed)?,
-            ctype: row.try_get(4).map_err(failed)?,
-            locale_provider: row.try_get(7).map_err(failed)?,
-            collation_version: row.try_get(6).map_err(failed)?,
-            examined: false,
-            extensions: Vec::new(),
-            collations: BTreeMap::new(),
-        };
-        databases.push((database, row.try_get(5).map_err(failed)?));
-    }
-    Ok(databases)
-}
-
 /// The rows come one by one: a database of a million relations is no reason to hold them.
 async fn write_relations(
     session: &Session,
     shared: bool,
+    order_may_change: bool,
     map: &mut RelationMapWriter,
 ) -> Result<(), BackupError> {
     let failed = |error| PgError::query("list its relations", &error);
-    let rows = session.client().query_raw(RELATIONS, [shared]).await.map_err(failed)?;
+    let rows = session.client().query_raw(RELATIONS, [shared, order_may_change]).await.map_err(failed)?;
     let mut rows = pin!(rows);
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         if let Some(line) = relation(&row).map_err(failed)? {
@@ -153,25 +119,8 @@ fn relation(row: &Row) -> Result<Option<RelationLine>, tokio_postgres::Error> {
         kind: row.try_get(3)?,
         oid: row.try_get(4)?,
         of: row.try_get(5)?,
+        collations: row.try_get::<_, Option<Vec<String>>>(6)?.unwrap_or_default(),
     }))
-}
-
-async fn extensions(session: &Session) -> Result<Vec<Extension>, BackupError> {
-    let failed = |error| PgError::query("list its extensions", &error);
-    let sql = "SELECT extname::text, extversion FROM pg_extension ORDER BY 1";
-    let rows = session.client().query(sql, &[]).await.map_err(failed)?;
-    rows.iter()
-        .map(|row| {
-            let name = row.try_get(0).map_err(failed)?;
-            Ok(Extension { name, version: row.try_get(1).map_err(failed)? })
-        })
-        .collect()
-}
-
-async fn collations(session: &Session) -> Result<BTreeMap<String, String>, BackupError> {
-    let failed = |error| PgError::query("list its collations", &error);
-    let rows = session.client().query(COLLATIONS, &[]).await.map_err(failed)?;
-    rows.iter().map(|row| Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?))).collect()
 }
 
 /// Gives the bad pages the names of their relations, from the map that was just written.

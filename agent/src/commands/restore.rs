@@ -4,6 +4,7 @@
 //! plan is said, and only then is the first byte written. What to type next is printed at the end ([`say`]).
 
 mod arguments;
+mod resorted;
 mod say;
 mod serving;
 mod source;
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use highwater_pitr::target::TargetAction;
 use highwater_restore::RestoreError;
-use highwater_restore::finish::{Finished, finish};
+use highwater_restore::finish::{Finished, finish, write_reindex};
+use highwater_restore::host::{self, Resorted};
 use highwater_restore::plan_file::RepositoryToPlan;
 use highwater_restore::preflight::{Preflight, Request, preflight};
 use highwater_restore::rebuild::{OWN_DIRECTORY, RebuildOptions, Rebuilt, rebuild};
@@ -40,6 +42,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let planned: Vec<RepositoryToPlan<'_>> = sources.to_plan();
     let preflight = preflight(&planned, &request).await.map_err(problem)?;
     let plan = say::Plan::of(&preflight, &request, &sources);
+    if !context.json {
+        plan.warnings().for_each(|warning| report::line(&format!("warning: {warning}")));
+    }
     if args.dry_run {
         context.print(&plan, &plan.json());
         return Ok(Exit::Done);
@@ -61,15 +66,23 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         took,
         state: None,
         running: false,
+        resorted: preflight.resorted.clone(),
+        asked: Vec::new(),
     };
     if !context.json {
         report::result(&done.restored());
     }
-    if preflight.installation.is_some() {
-        let started = start(context, &preflight, &request, &finished, &args).await?;
+    if request.start.is_some() {
+        let options = server_options(&preflight, &request, &finished, &args)?;
+        let started = start(context, options.clone(), &request, &args).await?;
         done.running = is_running(&request.target_dir);
         match started {
-            Ok(state) => done.state = Some(state),
+            Ok(state) => {
+                done.state = Some(state);
+                if done.running {
+                    ask_what_is_sorted_otherwise(context, &mut done, options).await?;
+                }
+            }
             Err(error) => {
                 if !context.json {
                     report::result(&done.next_steps());
@@ -108,14 +121,13 @@ async fn rebuild_data(
     rebuilt
 }
 
-/// Starts the server and waits until it is where it was sent. It stays when this process ends.
-async fn start(
-    context: &Context,
+/// How the server is started, and asked when it runs.
+fn server_options(
     preflight: &Preflight,
     request: &Request,
     finished: &Finished,
     args: &Args,
-) -> anyhow::Result<Result<State, ServerError>> {
+) -> anyhow::Result<ServerOptions> {
     let Some(installation) = preflight.installation.clone() else { anyhow::bail!("no server to start") };
     let mut settings = Vec::new();
     settings.extend(args.port.map(|port| ("port".to_owned(), port.to_string())));
@@ -124,7 +136,7 @@ async fn start(
             .as_ref()
             .map(|directory| ("unix_socket_directories".to_owned(), directory.display().to_string())),
     );
-    let options = ServerOptions {
+    Ok(ServerOptions {
         installation,
         data_dir: request.target_dir.clone(),
         config_file: finished.config_file.clone(),
@@ -133,7 +145,43 @@ async fn start(
         log_file: log_file(&request.target_dir),
         // Whoever ran initdb is the superuser by name, and the files may be another user's now.
         roles: vec![preflight.manifest.owner.user.clone(), "postgres".to_owned()],
-    };
+    })
+}
+
+/// A server that can be read says itself which text its libraries sort otherwise, of the cluster as it is at the target.
+async fn ask_what_is_sorted_otherwise(
+    context: &Context,
+    done: &mut say::Done<'_>,
+    options: ServerOptions,
+) -> anyhow::Result<()> {
+    let major = done.preflight.manifest.postgresql.major;
+    let known = done.preflight.resorted.clone();
+    let asked = tokio::task::spawn_blocking(move || host::ask(&options, major, &known)).await?;
+    match asked {
+        Ok(resorted) => {
+            write_reindex(done.preflight, &done.request.target_dir, &resorted).map_err(problem)?;
+            let known: Vec<String> = done.plan.warnings().collect();
+            let said = resorted.iter().map(Resorted::warning);
+            done.asked = said.filter(|warning| !known.contains(warning)).collect();
+            done.resorted = resorted;
+        }
+        Err(error) => done
+            .asked
+            .push(format!("the server could not be asked which text its libraries sort otherwise: {error}")),
+    }
+    if !context.json {
+        done.asked.iter().for_each(|warning| report::line(&format!("warning: {warning}")));
+    }
+    Ok(())
+}
+
+/// Starts the server and waits until it is where it was sent. It stays when this process ends.
+async fn start(
+    context: &Context,
+    options: ServerOptions,
+    request: &Request,
+    args: &Args,
+) -> anyhow::Result<Result<State, ServerError>> {
     let goal = match request.action() {
         _ if request.standby => Goal::Readable,
         TargetAction::Pause => Goal::Paused,

@@ -141,6 +141,28 @@ pub struct PostgresInfo {
     pub data_checksums: bool,
     /// Settings that a restored server must not be below, or that decide how it starts, as `SHOW` prints them.
     pub settings: BTreeMap<String, String>,
+    /// Version of the C library that the server sorts text with, as it tells it; `None` where it tells none, or was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libc: Option<String>,
+    /// Major version of the ICU library that the server's program is linked to; `None` where there is none, or it was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icu: Option<u16>,
+    /// Libraries that roles or databases load at a login; `None` in a manifest of before they were recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_preloads: Option<Vec<LoginPreload>>,
+}
+
+/// A preload setting of a role, a database, or a role in a database (`pg_db_role_setting`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginPreload {
+    /// The database; `None` for all.
+    pub database: Option<String>,
+    /// The role; `None` for all.
+    pub role: Option<String>,
+    /// `session_preload_libraries` or `local_preload_libraries`.
+    pub setting: String,
+    /// Its value: libraries, separated by commas.
+    pub value: String,
 }
 
 /// `global/pg_control` as it is stored.
@@ -198,6 +220,55 @@ pub struct Database {
     pub extensions: Vec<Extension>,
     /// Versions recorded for single collations that its objects may use, as `schema.name` → version.
     pub collations: BTreeMap<String, String>,
+    /// The version that the library had for the default collation when it was asked (15 and on); it differs from
+    /// `collation_version` where the library was changed and the indexes were not declared rebuilt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library_collation_version: Option<String>,
+    /// What is known of each of `collations`; `None` in a manifest of before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation_libraries: Option<BTreeMap<String, CollationLibrary>>,
+    /// Libraries outside the server itself that its functions are in; `None` in a manifest of before they were recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libraries: Option<Vec<Library>>,
+    /// Tables whose rows are put into partitions by ranges of text, at most [`Database::MAX_RANGE_PARTITIONED`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub range_partitioned: Vec<Sorted>,
+}
+
+impl Database {
+    /// The most tables partitioned by ranges of text that are listed.
+    pub const MAX_RANGE_PARTITIONED: usize = 1000;
+}
+
+/// What a collation is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollationLibrary {
+    /// `c` libc, `i` ICU, `b` builtin.
+    pub provider: String,
+    /// The version that the library had for it when it was asked.
+    pub version: Option<String>,
+}
+
+/// A shared library that functions of a database are in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Library {
+    /// As `pg_proc.probin` names it: `$libdir/hstore`.
+    pub library: String,
+    /// The extension that brought the functions; `None` for those that were made by themselves.
+    pub extension: Option<String>,
+    /// How many functions.
+    pub functions: u64,
+}
+
+/// Something that depends on the order of text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sorted {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The collations it depends on, as `schema.name`; the database's own is `pg_catalog.default`.
+    pub collations: Vec<String>,
 }
 
 /// An extension of a database.

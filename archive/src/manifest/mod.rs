@@ -29,8 +29,9 @@ mod text;
 pub use error::ManifestError;
 pub use file_list::{FileListReader, FileListWriter};
 pub use head::{
-    ControlCopy, Counts, DataPageFailure, Database, Extension, KeyringRef, LeftOut, Manifest, Owner, Part,
-    PostgresInfo, PreviousBackup, Source, Tablespace, WalRange,
+    CollationLibrary, ControlCopy, Counts, DataPageFailure, Database, Extension, KeyringRef, LeftOut,
+    Library, LoginPreload, Manifest, Owner, Part, PostgresInfo, PreviousBackup, Sorted, Source, Tablespace,
+    WalRange,
 };
 pub use id::BackupId;
 pub use intent::Intent;

@@ -37,6 +37,10 @@ pub enum RelationLine {
         /// The table that an index or a TOAST table belongs to, as `schema.name`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<String>,
+        /// For an index: the collations that it depends on and whose order may change with a library, as `schema.name`; the
+        /// database's own is `pg_catalog.default`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        collations: Vec<String>,
     },
 }
 

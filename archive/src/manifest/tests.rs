@@ -202,6 +202,7 @@ async fn heads_relation_maps_and_intents_come_back() {
             kind: "r".into(),
             oid: 16390,
             of: None,
+            collations: Vec::new(),
         },
         RelationLine::Relation {
             relation: path("base/16384/16391"),
@@ -210,6 +211,7 @@ async fn heads_relation_maps_and_intents_come_back() {
             kind: "i".into(),
             oid: 16391,
             of: Some("public.orders".into()),
+            collations: vec!["pg_catalog.default".into()],
         },
     ];
     let mut map = RelationMapWriter::new(lineage.clone(), backup());
@@ -328,4 +330,29 @@ proptest! {
         let almost = format!("{{\"file\":\"{line}\",\"size\":9,\"mode\":1,\"mtime\":0,\"extents\":[[0,1,2,3,\"{line}\"]]}}");
         drop(lines::decode(almost.as_bytes()));
     }
+}
+
+/// What a host must have for a database is read as format.md shows it, and an entry from before it was recorded reads as such and is
+/// written again without it.
+#[test]
+fn what_a_database_needs_of_its_host_may_be_missing() {
+    let older = serde_json::json!({
+        "oid": 5, "name": "app", "encoding": "UTF8", "collate": "de_DE", "ctype": "de_DE", "locale_provider": "c",
+        "collation_version": "2.36", "examined": true, "extensions": [{"name": "hstore", "version": "1.8"}],
+        "collations": {"public.german": "153.120"},
+    });
+    let read: Database = serde_json::from_value(older.clone()).unwrap();
+    assert_eq!((&read.libraries, &read.collation_libraries), (&None, &None));
+    assert_eq!(serde_json::to_value(&read).unwrap(), older);
+    let mut newer = older;
+    let more = serde_json::json!({
+        "library_collation_version": "2.41",
+        "collation_libraries": {"public.german": {"provider": "i", "version": "153.120"}},
+        "libraries": [{"library": "$libdir/hstore", "extension": "hstore", "functions": 60}],
+        "range_partitioned": [{"schema": "public", "name": "p", "collations": ["pg_catalog.default"]}],
+    });
+    newer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let read: Database = serde_json::from_value(newer.clone()).unwrap();
+    assert_eq!(read.libraries.as_ref().unwrap().first().unwrap().functions, 60);
+    assert_eq!(serde_json::to_value(&read).unwrap(), newer);
 }

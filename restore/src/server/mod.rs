@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use installation::Installation;
 pub use postmaster::{Postmaster, is_running};
+pub use psql::query;
 
 use crate::ownership::{self, Account};
 
@@ -85,6 +86,14 @@ pub enum ServerError {
         /// What psql printed.
         message: String,
     },
+    /// The server answered with an error.
+    #[error("the server did not answer in database {database}: {message}")]
+    Query {
+        /// The database.
+        database: String,
+        /// What psql printed.
+        message: String,
+    },
     /// The server did not stop in time.
     #[error("the server in {} did not stop: {message}", data_dir.display())]
     NotStopped {
@@ -113,7 +122,7 @@ impl ServerError {
             Self::Refused { .. } => {
                 Some("the server is up and recovers by itself; connect as pg_hba.conf allows and ask pg_is_in_recovery()".into())
             }
-            Self::Io { .. } | Self::NotStopped { .. } => None,
+            Self::Query { .. } | Self::Io { .. } | Self::NotStopped { .. } => None,
         }
     }
 }

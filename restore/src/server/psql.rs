@@ -26,13 +26,18 @@ fn address(options: &ServerOptions) -> Option<Address> {
 
 /// Runs one command as the first role that may log in. The outer error is one of running psql; the inner one is what psql
 /// printed, of the first role where none may.
-fn run(options: &ServerOptions, address: &Address, sql: &str) -> Result<Result<String, String>, ServerError> {
-    let answer = run_as(options, address, None, sql)?;
+fn run(
+    options: &ServerOptions,
+    address: &Address,
+    database: &str,
+    sql: &str,
+) -> Result<Result<String, String>, ServerError> {
+    let answer = run_as(options, address, database, None, sql)?;
     if !answer.as_ref().is_err_and(|message| is_login_refusal(message)) {
         return Ok(answer);
     }
     for role in &options.roles {
-        let other = run_as(options, address, Some(role), sql)?;
+        let other = run_as(options, address, database, Some(role), sql)?;
         if !other.as_ref().is_err_and(|message| is_login_refusal(message)) {
             return Ok(other);
         }
@@ -44,17 +49,20 @@ fn run(options: &ServerOptions, address: &Address, sql: &str) -> Result<Result<S
 fn run_as(
     options: &ServerOptions,
     address: &Address,
+    database: &str,
     role: Option<&str>,
     sql: &str,
 ) -> Result<Result<String, String>, ServerError> {
     let mut command = options.installation.command("psql", options.run_as.as_ref());
-    command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", sql]);
+    command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", sql]);
     command.arg("-h").arg(&address.host).arg("-p").arg(address.port.to_string());
     if let Some(role) = role {
         command.arg("-U").arg(role);
     }
     // A service file or a password of ours has no business with this server.
     without_our_environment(&mut command);
+    // As an argument a name with `=` in it would be taken for a connection string.
+    command.env("PGDATABASE", database);
     command.env("PGCONNECT_TIMEOUT", "10").env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
     let output = command.output().map_err(|source| ServerError::Io { what: "run psql".into(), source })?;
     if output.status.success() {
@@ -68,11 +76,21 @@ pub(super) fn ask_recovery(options: &ServerOptions) -> Result<State, ServerError
     let Some(address) = address(options) else {
         return Ok(State::Starting { answer: "no address yet".into() });
     };
-    match run(options, &address, RECOVERY)? {
+    match run(options, &address, "postgres", RECOVERY)? {
         Ok(row) => Ok(state_of(&row)),
         Err(message) if is_login_refusal(&message) => Err(ServerError::Refused { message }),
         Err(answer) => Ok(State::Starting { answer }),
     }
+}
+
+/// Asks a server that takes connections: what psql prints, a row a line.
+///
+/// # Errors
+/// [`ServerError::Query`] with what the server said instead.
+pub fn query(options: &ServerOptions, database: &str, sql: &str) -> Result<String, ServerError> {
+    let failed = |message: String| ServerError::Query { database: database.to_owned(), message };
+    let address = address(options).ok_or_else(|| failed("it has no address".into()))?;
+    run(options, &address, database, sql)?.map_err(failed)
 }
 
 /// Reads the one row of [`RECOVERY`].

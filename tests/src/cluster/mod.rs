@@ -27,6 +27,8 @@ pub struct Cluster {
     log: PathBuf,
     /// Settings of the command line, which win over the configuration files.
     options: Mutex<Vec<(String, String)>>,
+    /// The environment of the server, beside the test's own.
+    environment: Mutex<Vec<(String, String)>>,
     tolerated: Mutex<Vec<String>>,
     /// Whether warnings fail the test, or panics alone.
     strict: bool,
@@ -72,6 +74,7 @@ impl Cluster {
             socket: scratch.dir(format!("{name}.s")),
             log: scratch.join(format!("{name}.log")),
             options: Mutex::default(),
+            environment: Mutex::default(),
             tolerated: Mutex::default(),
             strict: true,
         }
@@ -148,6 +151,11 @@ impl Cluster {
             text += &format!("{name} = '{}'\n", value.replace('\'', "''"));
         }
         std::fs::write(&path, text).unwrap();
+    }
+
+    /// Sets a variable of the server's environment, from its next start on.
+    pub fn environment(&self, name: &str, value: &str) {
+        self.environment.lock().unwrap().push((name.to_owned(), value.to_owned()));
     }
 
     /// A setting of the server's command line from its next start on; it wins over the configuration files.

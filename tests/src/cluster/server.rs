@@ -168,6 +168,7 @@ impl Cluster {
             write!(options, " -c '{name}={value}'").unwrap();
         }
         let mut command = self.postgres().command("pg_ctl");
+        command.envs(self.environment.lock().unwrap().iter().cloned());
         command.arg(action).arg("--pgdata").arg(self.config()).args(["--wait", "--timeout=120"]);
         match action {
             "start" => command.arg("--log").arg(&self.log).arg("--options").arg(options),

@@ -108,30 +108,17 @@ fn beside_the_original_a_copy_is_started_and_asked_where_it_listens() {
 }
 
 /// Runs a printed command, which must succeed, as the superuser of these clusters; gives what it printed.
-fn shell(command: &str) -> String {
+pub fn shell(command: &str) -> String {
     let mut shell = highwater_tests::command_as_server_user("/bin/sh");
     shell.args(["-c", command]).env("PGUSER", "postgres").env("PGDATABASE", "postgres");
     highwater_tests::Finished::of(&mut shell).success()
 }
 
-fn stop_server(ground: &Ground, target: &std::path::Path) {
+pub fn stop_server(ground: &Ground, target: &std::path::Path) {
     let postgres = ground.postgres();
     let major = u16::try_from(postgres.major).unwrap();
     let installation = Installation::find(major, Some(&postgres.bin)).unwrap();
     let owner = highwater_tests::is_root()
         .then(|| highwater_restore::ownership::Account::parse(&highwater_tests::server_user().name).unwrap());
     stop(&installation, target, owner.as_ref(), std::time::Duration::from_secs(60)).unwrap();
-}
-
-/// A server of another major is refused before anything is written.
-#[test]
-fn programs_of_another_major_are_refused() {
-    let scratch = Scratch::new();
-    let ground = Ground::with_backup(&scratch, Cluster::builder(newest(), &scratch, "main"));
-    let empty = scratch.dir("bin");
-    ground.refused(
-        &scratch,
-        &["--start", "--pg-bin", empty.to_str().unwrap()],
-        &["is not the bin directory"],
-    );
 }

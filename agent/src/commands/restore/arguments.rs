@@ -78,9 +78,12 @@ pub struct Args {
     /// Start the server and wait until it has reached the target
     #[arg(long, conflicts_with = "dry_run")]
     pub start: bool,
-    /// With --start: the directory of PostgreSQL's programs, where they are not found by themselves
-    #[arg(long, requires = "start", value_name = "DIRECTORY")]
+    /// The directory of the PostgreSQL programs that will run it, where they are not found by themselves
+    #[arg(long, value_name = "DIRECTORY")]
     pub pg_bin: Option<PathBuf>,
+    /// Another host will run it: hold nothing against the PostgreSQL of this one
+    #[arg(long, conflicts_with_all = ["start", "pg_bin"])]
+    pub elsewhere: bool,
     /// With --start: the port, when the original's is taken
     #[arg(long, requires = "start", value_name = "PORT")]
     pub port: Option<u16>,
@@ -146,11 +149,9 @@ impl Args {
             action: self.action.map(TargetAction::from),
             standby: self.standby,
             replace_production: self.replace_production,
-            start: self.start.then(|| Start {
-                pg_bin: self.pg_bin.clone(),
-                port: self.port,
-                socket_dir: self.socket_dir.clone(),
-            }),
+            pg_bin: self.pg_bin.as_ref().map(absolute).transpose()?,
+            elsewhere: self.elsewhere,
+            start: self.start.then(|| Start { port: self.port, socket_dir: self.socket_dir.clone() }),
             program: std::env::current_exe()?,
             local_repositories: sources.local_directories(),
         })

@@ -7,13 +7,15 @@ use std::time::Duration;
 use highwater_pitr::target::TargetAction;
 use highwater_restore::conf_file::shell_word;
 use highwater_restore::finish::Finished;
+use highwater_restore::host::{Resorted, SCRIPT_FILE};
 use highwater_restore::preflight::{Preflight, Request};
 use highwater_restore::rebuild::Rebuilt;
 use highwater_restore::replayed::{Found, Replayed};
-use highwater_restore::server::{Installation, ServerError, State};
+use highwater_restore::server::{ServerError, State};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
+use super::resorted;
 use super::serving::Serving;
 use super::source::Sources;
 
@@ -38,6 +40,8 @@ pub struct Plan {
     spaces: Vec<(String, u64, u64)>,
     replayed: Vec<Replayed>,
     configuration: Vec<(String, String)>,
+    warnings: Vec<String>,
+    resorted: Vec<Resorted>,
     notes: Vec<String>,
 }
 
@@ -76,8 +80,15 @@ impl Plan {
                 .files()
                 .map(|(original, now)| (original.display().to_string(), now.display().to_string()))
                 .collect(),
+            warnings: preflight.warnings.clone(),
+            resorted: preflight.resorted.clone(),
             notes,
         }
+    }
+
+    /// What a person must not overlook: each a sentence.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().cloned().chain(self.resorted.iter().map(Resorted::warning))
     }
 
     /// The same for programs.
@@ -125,6 +136,8 @@ impl Plan {
             "space": spaces,
             "replayed_tablespaces": replayed,
             "configuration": configuration,
+            "warnings": self.warnings().collect::<Vec<String>>(),
+            "reindex": resorted::json(&self.resorted),
             "notes": self.notes,
         })
     }
@@ -170,7 +183,7 @@ impl fmt::Display for Plan {
         for note in &self.notes {
             writeln!(f, "note        {note}")?;
         }
-        Ok(())
+        resorted::Listed(&self.resorted).fmt(f)
     }
 }
 
@@ -194,6 +207,10 @@ pub struct Done<'a> {
     pub state: Option<State>,
     /// It was started and runs, whatever it does.
     pub running: bool,
+    /// Databases whose text is sorted otherwise here: as was known before, or as the running server said.
+    pub resorted: Vec<Resorted>,
+    /// What the running server was the first to say: each a sentence.
+    pub asked: Vec<String>,
 }
 
 impl Done<'_> {
@@ -215,6 +232,10 @@ impl Done<'_> {
         });
         if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
             value.extend(more);
+            value.insert("reindex".into(), resorted::json(&self.resorted));
+            if let Some(Value::Array(warnings)) = value.get_mut("warnings") {
+                warnings.extend(self.asked.iter().map(|warning| json!(warning)));
+            }
             if let Some(Value::Array(notes)) = value.get_mut("notes") {
                 notes.extend(self.finished.notes.iter().map(|note| json!(note)));
             }
@@ -230,8 +251,7 @@ impl Done<'_> {
     fn start_command(&self) -> String {
         let data_dir = word(&self.request.target_dir);
         let major = self.preflight.manifest.postgresql.major;
-        let found = self.preflight.installation.clone().or_else(|| Installation::find(major, None).ok());
-        let bin = found.map_or_else(
+        let bin = self.preflight.installation.as_ref().map_or_else(
             || format!("/usr/lib/postgresql/{major}/bin/pg_ctl"),
             |installation| word(&installation.bin().join("pg_ctl")),
         );
@@ -256,6 +276,16 @@ impl Done<'_> {
         self.as_owner(&format!("psql{client} -c \"SELECT {columns}, current_setting('data_directory')\""))
     }
 
+    /// What puts the indexes right; none where nothing is sorted otherwise.
+    fn reindex_step(&self) -> Option<(String, String)> {
+        if self.resorted.is_empty() {
+            return None;
+        }
+        let script = word(&self.request.target_dir.join(SCRIPT_FILE));
+        let why = "as soon as it takes writes, before anybody uses it: rebuild the indexes that this host sorts otherwise";
+        Some((why.to_owned(), self.as_owner(&format!("psql{} -f {script}", self.serving.client()))))
+    }
+
     fn adopt_command(&self) -> String {
         let program = word(&self.request.program);
         self.as_owner(&format!("{program} {} adopt", self.plan.arguments))
@@ -272,6 +302,7 @@ impl Done<'_> {
             if let Some(command) = self.finished.end_isolation.clone() {
                 step(why, command);
             }
+            steps.extend(self.reindex_step());
             return steps;
         }
         let here = self.request.target_dir.display();
@@ -288,6 +319,9 @@ impl Done<'_> {
                 self.psql("pg_is_in_recovery()"),
             ),
             TargetAction::Shutdown => {}
+        }
+        if let Some((why, command)) = self.reindex_step() {
+            step(&why, command);
         }
         let why = if self.finished.end_isolation.is_some() {
             "only when it takes production's place, with this directory as cluster.data_dir: it ends the isolation; then restart the server"
@@ -323,6 +357,9 @@ impl Done<'_> {
         let mut text = String::new();
         if let Some(state) = &self.state {
             text.push_str(&format!("server      {}\n", state_text(state)));
+        }
+        if self.state.is_some() && self.resorted != self.plan.resorted {
+            text.push_str(&resorted::Listed(&self.resorted).to_string());
         }
         text.push_str("next");
         for (why, command) in self.steps() {

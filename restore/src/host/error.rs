@@ -1,0 +1,63 @@
+//! Why this host cannot run the cluster.
+
+use std::path::PathBuf;
+
+use highwater_archive::manifest::ManifestError;
+
+use super::libraries::package_like;
+
+/// The cluster would not start here.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The server's program will not open it.
+    #[error("the server in {} cannot open this cluster: {detail}", bin.display())]
+    Incompatible {
+        /// The directory of its programs.
+        bin: PathBuf,
+        /// What it said itself.
+        detail: String,
+    },
+    /// A library without which the server does not start.
+    #[error(
+        "{setting} names {library}, which the server in {} does not have: it would not start",
+        bin.display()
+    )]
+    PreloadMissing {
+        /// The setting that names it.
+        setting: String,
+        /// The library.
+        library: String,
+        /// The directory of the server's programs.
+        bin: PathBuf,
+    },
+    /// The relation map of the backup.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+impl HostError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Incompatible { .. } => Some(
+                "name the programs of a server that was built like the original's with --pg-bin DIRECTORY; \
+                 to bring the files here for another host, add --elsewhere"
+                    .into(),
+            ),
+            Self::PreloadMissing { library, setting, .. } => Some(format!(
+                "install {} for this server; or restore without --start, take it out of {setting} at the end of \
+                 postgresql.auto.conf in the copy, and start it with the command that is printed",
+                package_like(library)
+            )),
+            Self::Manifest(error) => error.hint(),
+        }
+    }
+
+    /// Whether it is the host that was refused, and not the archive that failed.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Incompatible { .. } | Self::PreloadMissing { .. } => true,
+            Self::Manifest(_) => false,
+        }
+    }
+}
