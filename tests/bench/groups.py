@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cluster import make_directory
 from measure import as_server_user, environment, measure
+from objectstore import ObjectStore
 from programs import Highwater, PgBackRest
 from report import Row, Section
 
@@ -20,14 +21,15 @@ class Tools:
     binary: str
     codec_bound: str
     seal_speed: str
+    seaweedfs: str
 
 
 def say(text):
     print(f"bench: {text}", file=sys.stderr)
 
 
-def both(bench, binary):
-    return [PgBackRest(bench), Highwater(bench, binary)]
+def both(bench, binary, objects=None):
+    return [PgBackRest(bench, objects), Highwater(bench, binary, objects)]
 
 
 def turns(programs, pairs):
@@ -66,6 +68,28 @@ def measure_turn(row, pair, program, command, log):
 
 def backup(bench, tools, pairs):
     programs = both(bench, tools.binary)
+    rows = there_and_back(bench, programs, pairs)
+    bound = codec_alone(bench, tools.codec_bound, pairs)
+    plain = size_of(f"{bench.data}/base")
+    notes = [
+        f"{plain / 1e9:.2f} GB of data files. LZ4 alone on two threads, neither reading, sealing nor writing: {bound}.",
+        "Stored by one full backup and its WAL: "
+        + ", ".join(f"{program.name} {size_of(program.repository) / (pairs + 1) / 1e9:.2f} GB" for program in programs)
+        + ".",
+    ]
+    return Section("backup", programs, rows, notes, bench)
+
+
+def s3(bench, tools, pairs):
+    with ObjectStore(bench, tools.seaweedfs) as objects:
+        programs = both(bench, tools.binary, objects)
+        rows = there_and_back(bench, programs, pairs)
+    note = "SeaweedFS on the loopback interface, TLS, on the same cores: its own CPU is in no number, and in every wall time."
+    return Section("s3", programs, rows, [note], bench)
+
+
+def there_and_back(bench, programs, pairs):
+    """A full backup and its restore, by both programs, and what they brought back compared."""
     log = f"{bench.scratch}/command.log"
     taken, restored = Row("full backup"), Row("restore")
     for pair, program in turns(programs, pairs):
@@ -86,16 +110,9 @@ def backup(bench, tools, pairs):
     say("comparing the restored clusters")
     if not bench.compare_restored(*targets.values()):
         sys.exit("bench: the two restored clusters differ")
-
-    bound = codec_alone(bench, tools.codec_bound, pairs)
-    plain = size_of(f"{bench.data}/base")
-    notes = [
-        f"{plain / 1e9:.2f} GB of data files. LZ4 alone on two threads, neither reading, sealing nor writing: {bound}.",
-        "Stored by one full backup and its WAL: "
-        + ", ".join(f"{program.name} {size_of(program.repository) / (pairs + 1) / 1e9:.2f} GB" for program in programs)
-        + ".",
-    ]
-    return Section("backup", programs, [taken, restored], notes, bench)
+    for target in targets.values():
+        remove(target)
+    return [taken, restored]
 
 
 def codec_alone(bench, codec_bound, pairs):
@@ -152,4 +169,4 @@ def pipeline(bench, tools, _pairs):
     return Section("pipeline", [], [], [note], bench, lines)
 
 
-ALL = {"backup": backup, "push": push, "pipeline": pipeline}
+ALL = {"backup": backup, "s3": s3, "push": push, "pipeline": pipeline}
