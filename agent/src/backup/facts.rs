@@ -14,12 +14,16 @@ use super::outside::Whereabouts;
 use crate::pg::{PgError, Session};
 
 /// Settings that go into the manifest.
-const KEPT: [&str; 21] = [
+const KEPT: [&str; 25] = [
     "archive_library",
     "archive_mode",
     "dynamic_library_path",
     "extension_control_path",
     "full_page_writes",
+    "lc_messages",
+    "lc_monetary",
+    "lc_numeric",
+    "lc_time",
     "listen_addresses",
     "local_preload_libraries",
     "log_timezone",

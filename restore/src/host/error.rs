@@ -30,6 +30,20 @@ pub enum HostError {
         /// The directory of the server's programs.
         bin: PathBuf,
     },
+    /// A setting that this host cannot give the server.
+    #[error("the server in {} would not start with the settings of this cluster: {detail}", bin.display())]
+    SettingRefused {
+        /// The directory of its programs.
+        bin: PathBuf,
+        /// What it said itself.
+        detail: String,
+    },
+    /// Nobody could connect to the database through which the server is watched.
+    #[error("locale {locale} is not on this host: nobody could connect to database postgres")]
+    LocaleMissing {
+        /// The locale.
+        locale: String,
+    },
     /// The relation map of the backup.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -49,6 +63,15 @@ impl HostError {
                  postgresql.auto.conf in the copy, and start it with the command that is printed",
                 package_like(library)
             )),
+            Self::SettingRefused { .. } => Some(
+                "make the locale (Debian and Ubuntu: locale-gen; Fedora: a glibc-langpack) or install the time zones (tzdata); or restore \
+                 without --start and correct it at the end of postgresql.auto.conf in the copy"
+                    .into(),
+            ),
+            Self::LocaleMissing { .. } => Some(
+                "make it (Debian and Ubuntu: locale-gen; Fedora: the glibc-langpack of its language), or restore without --start"
+                    .into(),
+            ),
             Self::Manifest(error) => error.hint(),
         }
     }
@@ -56,7 +79,10 @@ impl HostError {
     /// Whether it is the host that was refused, and not the archive that failed.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Incompatible { .. } | Self::PreloadMissing { .. } => true,
+            Self::Incompatible { .. }
+            | Self::PreloadMissing { .. }
+            | Self::SettingRefused { .. }
+            | Self::LocaleMissing { .. } => true,
             Self::Manifest(_) => false,
         }
     }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use highwater_archive::manifest::Manifest;
+use highwater_archive::manifest::{Database, PostgresInfo};
 
 use super::programs::SUFFIXES;
 
@@ -73,13 +73,13 @@ impl Missing {
 }
 
 /// What of the backup's libraries is not in `libdir` or where its settings lead.
-pub fn missing(manifest: &Manifest, libdir: PathBuf) -> Missing {
-    let settings = &manifest.postgresql.settings;
+pub fn missing(postgres: &PostgresInfo, databases: &[Database], libdir: PathBuf) -> Missing {
+    let settings = &postgres.settings;
     let set = |name: &str| settings.get(name).map_or("", String::as_str);
     let search = Search::new(
         libdir,
         settings.get("dynamic_library_path").map_or("$libdir", String::as_str),
-        manifest.postgresql.major,
+        postgres.major,
     );
     let absent = |setting: &str, value: &str| {
         let names = split_list(value).into_iter().map(|name| as_loaded(setting, &name));
@@ -94,7 +94,7 @@ pub fn missing(manifest: &Manifest, libdir: PathBuf) -> Missing {
         at_login
             .extend(absent(setting, set(setting)).into_iter().map(|library| (setting.to_owned(), library)));
     }
-    for preload in manifest.postgresql.login_preloads.iter().flatten() {
+    for preload in postgres.login_preloads.iter().flatten() {
         let mut whose = preload.setting.clone();
         whose.extend(preload.role.iter().map(|role| format!(" of role {role}")));
         whose.extend(preload.database.iter().map(|database| format!(" in database {database}")));
@@ -102,7 +102,7 @@ pub fn missing(manifest: &Manifest, libdir: PathBuf) -> Missing {
         at_login.extend(libraries.map(|library| (whose.clone(), library)));
     }
     let mut functions: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for database in &manifest.databases {
+    for database in databases {
         for library in database.libraries.iter().flatten().filter(|library| !search.finds(&library.library)) {
             let key = (library.library.clone(), library.extension.clone());
             functions.entry(key).or_default().push(database.name.clone());
@@ -112,9 +112,8 @@ pub fn missing(manifest: &Manifest, libdir: PathBuf) -> Missing {
 }
 
 /// A note on a backup whose libraries were not recorded.
-pub fn not_recorded(manifest: &Manifest) -> Option<String> {
-    let unknown =
-        manifest.databases.iter().filter(|database| database.examined && database.libraries.is_none());
+pub fn not_recorded(databases: &[Database]) -> Option<String> {
+    let unknown = databases.iter().filter(|database| database.examined && database.libraries.is_none());
     let mut extensions: Vec<&str> = unknown
         .flat_map(|database| &database.extensions)
         .map(|extension| extension.name.as_str())
@@ -244,6 +243,58 @@ mod tests {
         assert_eq!(package_like("$libdir/timescaledb-2.17.2"), "timescaledb-2.17.2");
         assert_eq!(package_like("/opt/x/auto_explain.so"), "auto_explain");
         assert_eq!(package_like("pg_cron"), "pg_cron");
+    }
+
+    fn database(name: &str, more: serde_json::Value) -> Database {
+        let mut value = serde_json::json!({
+            "oid": 5, "name": name, "encoding": "UTF8", "collate": "C", "ctype": "C", "locale_provider": "c",
+            "collation_version": null, "examined": true, "collations": {},
+            "extensions": [{"name": "plpgsql", "version": "1.0"}, {"name": "hstore", "version": "1.8"}],
+        });
+        value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// By the setting, the login or the database that names it; a copy that archives later needs its library then.
+    #[test]
+    fn what_is_missing_is_found_by_all_that_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("plpgsql.so"), "").unwrap();
+        let postgres: PostgresInfo = serde_json::from_value(serde_json::json!({
+            "major": 17, "version": "", "system_identifier": "1", "catalog_version": 1, "control_version": 1700,
+            "block_bytes": 8192, "relation_segment_blocks": 131_072, "wal_segment_bytes": 16_777_216,
+            "data_checksums": true, "settings": {
+                "shared_preload_libraries": "plpgsql, pg_cron", "archive_library": "basic_archive",
+                "session_preload_libraries": "auto_explain",
+            },
+            "login_preloads": [{"database": "app", "role": null, "setting": "local_preload_libraries", "value": "x"}],
+        }))
+        .unwrap();
+        let library = |library: &str, extension: Option<&str>| serde_json::json!({"library": library, "extension": extension, "functions": 1});
+        let libraries =
+            [library("$libdir/plpgsql", Some("plpgsql")), library("$libdir/hstore", Some("hstore"))];
+        let recorded = serde_json::json!({"libraries": libraries});
+        let databases = [
+            database("app", recorded.clone()),
+            database("web", recorded),
+            database("old", serde_json::json!({})),
+        ];
+        let missing = missing(&postgres, &databases, directory.path().to_owned());
+        assert_eq!(missing.at_start, Some(("shared_preload_libraries".into(), "pg_cron".into())));
+        assert_eq!(missing.archiving.as_deref(), Some("basic_archive"));
+        let at_login = [
+            ("session_preload_libraries".to_owned(), "auto_explain".to_owned()),
+            ("local_preload_libraries in database app".to_owned(), "$libdir/plugins/x".to_owned()),
+        ];
+        assert_eq!(missing.at_login, at_login);
+        let hstore = (
+            ("$libdir/hstore".to_owned(), Some("hstore".to_owned())),
+            vec!["app".to_owned(), "web".to_owned()],
+        );
+        assert_eq!(missing.functions, BTreeMap::from([hstore]));
+        // A backup of before: what is not known is said, with what there is to go by.
+        assert!(not_recorded(&databases).unwrap().ends_with("see that this host has hstore"));
+        assert_eq!(not_recorded(&databases[..2]), None);
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! What this host has for the cluster that is to run here, held against what the cluster had where it comes from.
 //!
-//! In order: the server's program itself is shown the backup's `pg_control` and says whether it would open it ([`control`]); each
-//! library that a setting or a function names is looked for where that server would look ([`libraries`]); the versions of the
+//! In order: the server's program itself is shown the backup's `pg_control` and says whether it would open it, and takes its settings
+//! ([`trial`], [`locales`]); each library that a setting or a function names is looked for where that server would look ([`libraries`]); the versions of the
 //! libraries that sort text are compared with the recorded ones ([`sorting`]), and where they differ the relation map tells which
 //! indexes may be in the wrong order now ([`reindex`] has the commands). What stops the server is a refusal; what makes it give
 //! wrong answers, or fail later, is a warning. What an older backup does not say is a note.
 
-mod control;
 mod error;
 mod libraries;
+mod locales;
 mod machine;
 mod programs;
 mod reindex;
 mod sorting;
+mod trial;
 
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{Manifest, ManifestError, RelationLine, RelationMapReader};
@@ -24,9 +25,9 @@ pub use sorting::{Difference, Resorted, sorts_plainly};
 
 use crate::ownership::Account;
 use crate::server::Installation;
-use control::Judgement;
 use libraries::Missing;
 use sorting::Here;
+use trial::{Judgement, Trial};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -59,24 +60,15 @@ pub struct Findings {
 /// Holds the host against the backup.
 ///
 /// # Errors
-/// [`HostError::Incompatible`], [`HostError::PreloadMissing`] where it is to be started; the relation map cannot be read.
+/// [`HostError::Incompatible`]; where it is to be started, whatever else keeps it from that; the relation map cannot be read.
 pub async fn examine(question: Question<'_>) -> Result<Findings, HostError> {
-    let Question { manifest, lineage, installation, owner, .. } = question;
+    let Question { manifest, lineage, installation, .. } = question;
     let mut findings = Findings::default();
-    match control::judge(installation, owner, manifest) {
-        Judgement::Opens => {}
-        Judgement::Refuses { detail } => {
-            return Err(HostError::Incompatible { bin: installation.bin().to_owned(), detail });
-        }
-        Judgement::Unknown { reason } => findings.notes.push(format!(
-            "whether the server in {} opens this cluster could not be tried: {reason}",
-            installation.bin().display()
-        )),
-    }
+    try_server(question, &mut findings)?;
     let machine = machine::compare(&manifest.postgresql);
     findings.warnings.extend(machine.warning);
     let missing = match programs::library_directory(installation) {
-        Some(directory) => libraries::missing(manifest, directory),
+        Some(directory) => libraries::missing(&manifest.postgresql, &manifest.databases, directory),
         None => {
             findings.notes.push(format!(
                 "where the server in {} has its libraries is not known: those of the cluster were not looked for",
@@ -92,10 +84,11 @@ pub async fn examine(question: Question<'_>) -> Result<Findings, HostError> {
         return Err(HostError::PreloadMissing { setting, library, bin: installation.bin().to_owned() });
     }
     findings.warnings.extend(missing.warnings(installation.bin()));
-    findings.notes.extend(libraries::not_recorded(manifest));
+    findings.notes.extend(libraries::not_recorded(&manifest.databases));
 
     let here = Here { libc: programs::libc_here(), icu: programs::icu_of_server(installation) };
     let compared = sorting::compare(manifest, &here, machine.other_system);
+    findings.notes.extend(not_examined(manifest));
     findings.notes.extend(compared.notes);
     findings.warnings.extend(compared.warnings);
     findings.resorted = compared.resorted;
@@ -103,6 +96,61 @@ pub async fn examine(question: Question<'_>) -> Result<Findings, HostError> {
         add_indexes(lineage, manifest, &mut findings.resorted).await?;
     }
     Ok(findings)
+}
+
+/// Databases that the backup could not ask: templates without connections are no loss.
+fn not_examined(manifest: &Manifest) -> Option<String> {
+    let unknown =
+        manifest.databases.iter().filter(|database| !database.examined && database.name != "template0");
+    let names: Vec<&str> = unknown.map(|database| database.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the backup could not look into database {}: its extensions, and the indexes on its text, are not known here",
+            names.join(", ")
+        )
+    })
+}
+
+/// What the server itself says before it would start: of the cluster's files, its settings, and the locales of its databases.
+fn try_server(question: Question<'_>, findings: &mut Findings) -> Result<(), HostError> {
+    let Question { manifest, installation, owner, starts, same_settings, .. } = question;
+    let bin = installation.bin();
+    let untried = |reason: String| {
+        format!("whether the server in {} opens this cluster could not be tried: {reason}", bin.display())
+    };
+    let trial = match Trial::new(installation, owner, manifest) {
+        Ok(trial) => trial,
+        Err(error) => {
+            findings.notes.push(untried(error.to_string()));
+            return Ok(());
+        }
+    };
+    match trial.judge() {
+        Judgement::Opens => {}
+        Judgement::Refuses { detail } => return Err(HostError::Incompatible { bin: bin.to_owned(), detail }),
+        Judgement::Unknown { reason } => {
+            findings.notes.push(untried(reason));
+            return Ok(());
+        }
+    }
+    for refused in locales::refused_settings(&trial, &manifest.postgresql) {
+        if starts && same_settings {
+            return Err(HostError::SettingRefused { bin: bin.to_owned(), detail: refused.detail });
+        }
+        findings.warnings.push(format!(
+            "the server in {} refuses a setting that the original had, and does not start with it: {}",
+            bin.display(),
+            refused.detail
+        ));
+    }
+    for (locale, databases) in locales::missing(&trial, &manifest.databases) {
+        // Through this one the server is asked how far it is.
+        if starts && databases.iter().any(|database| database == "postgres") {
+            return Err(HostError::LocaleMissing { locale });
+        }
+        findings.warnings.push(locales::warning(&locale, &databases));
+    }
+    Ok(())
 }
 
 /// Reads the relation map once, for the indexes of the collations that are sorted otherwise.

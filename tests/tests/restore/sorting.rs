@@ -20,9 +20,13 @@ fn locale(scratch: &Scratch, name: &str, letters: [u32; 2]) -> PathBuf {
          order_end\nEND LC_COLLATE\n"
     );
     let source = scratch.file(format!("{name}.src"), source);
+    // A charmap of its own: a small host has none.
+    let bytes = (0..128).map(|byte| format!("<U{byte:04X}> /x{byte:02x}\n")).collect::<String>();
+    let head = "<code_set_name> ASCII\n<comment_char> %\n<escape_char> /\n<mb_cur_min> 1\n<mb_cur_max> 1\n";
+    let charmap = scratch.file(format!("{name}.map"), format!("{head}CHARMAP\n{bytes}END CHARMAP\n"));
     let mut command = Command::new("localedef");
     // It warns of what else a locale has, and writes it with -c; its exit code says that it warned.
-    command.arg("-c").arg("-i").arg(source).args(["-f", "ANSI_X3.4-1968"]).arg(directory.join("xx_XX"));
+    command.arg("-c").arg("-i").arg(source).arg("-f").arg(charmap).arg(directory.join("xx_XX"));
     let done = Finished::of(&mut command);
     assert!(directory.join("xx_XX/LC_COLLATE").exists(), "{done}");
     directory
@@ -100,6 +104,12 @@ fn what_is_sorted_otherwise_is_rebuilt(postgres: &'static Postgres) {
         command.env("LOCPATH", &here).env("PATH", &path);
         serde_json::from_str::<Value>(&Finished::of(&mut command).success()).unwrap()
     };
+    let target = scratch.join("copy");
+    let without = Ground::arguments(target.to_str().unwrap(), &["--dry-run", "--pg-bin", bin]);
+    let without = ground.highwater.run(&without);
+    let words = "locale xx_XX is not on this host: nobody can connect to database app until it is";
+    assert!(without.code == Some(0) && without.stderr.contains(words), "{without}");
+
     let known = ["public.\"By other\"", "public.by_condition", "public.by_expression", "public.t_pkey"];
     let planned = run(&["--dry-run"]);
     let mut found = indexes(&planned);

@@ -1,10 +1,11 @@
-//! Whether a server would open this cluster: the server itself is asked.
+//! Whether a server would open this cluster, and take its settings: the server itself is asked.
 //!
 //! No program prints the catalog version, the block size or the alignment it was built with; but every server holds them against
 //! `pg_control` before it does anything else (`ReadControlFile` in `xlog.c`), and says what differs. So it is shown the backup's
 //! `pg_control` in an empty directory, in single-user mode, with a library to preload that is not there: one that likes the file
 //! ends at that library (15 and on) or at the missing rest of the data directory (14), one that does not says so first. It takes
-//! some milliseconds and touches nothing but that directory, which is removed.
+//! some milliseconds and touches nothing but that directory, which is removed. Settings that this host cannot give it, a
+//! locale or a time zone, it refuses even before that, one at a time.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -42,24 +43,6 @@ pub enum Judgement {
     },
 }
 
-/// Shows the server the backup's `pg_control`.
-pub fn judge(installation: &Installation, owner: Option<&Account>, manifest: &Manifest) -> Judgement {
-    let unknown = |error: io::Error| Judgement::Unknown { reason: error.to_string() };
-    let trial = match Trial::new(owner, manifest) {
-        Ok(trial) => trial,
-        Err(error) => return unknown(error),
-    };
-    let mut command = installation.command("postgres", owner);
-    command.arg("--single").arg("-D").arg(&trial.0);
-    command.arg("-c").arg(format!("shared_preload_libraries={NO_LIBRARY}")).arg("postgres");
-    without_our_environment(&mut command);
-    command.env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
-    match command.output() {
-        Ok(output) => judgement(&String::from_utf8_lossy(&output.stderr)),
-        Err(error) => unknown(error),
-    }
-}
-
 /// What the words of a server that has ended mean.
 fn judgement(said: &str) -> Judgement {
     let after = |mark: &str| {
@@ -76,29 +59,97 @@ fn judgement(said: &str) -> Judgement {
     Judgement::Unknown { reason: reason.unwrap_or_else(|| "it ended without a word".into()) }
 }
 
-/// A directory that looks as much like a cluster as the server looks at.
-struct Trial(PathBuf);
+/// What a server says of a setting that it cannot take; the name follows in double quotes.
+const INVALID: &str = "invalid value for parameter ";
 
-impl Trial {
-    fn new(owner: Option<&Account>, manifest: &Manifest) -> io::Result<Trial> {
+/// A directory that looks as much like a cluster as the server looks at, and the server.
+pub struct Trial<'a> {
+    directory: PathBuf,
+    installation: &'a Installation,
+    owner: Option<&'a Account>,
+}
+
+impl<'a> Trial<'a> {
+    /// Makes the directory.
+    ///
+    /// # Errors
+    /// The system's: there is no temporary directory that can be written.
+    pub fn new(
+        installation: &'a Installation,
+        owner: Option<&'a Account>,
+        manifest: &Manifest,
+    ) -> io::Result<Trial<'a>> {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).map_err(io::Error::other)?;
         let name = format!("highwater-trial.{:016x}", u64::from_le_bytes(nonce));
-        let trial = Trial(std::env::temp_dir().join(name));
-        make_directory(&trial.0, owner)?;
-        make_directory(&trial.0.join("global"), owner)?;
+        let trial = Trial { directory: std::env::temp_dir().join(name), installation, owner };
+        make_directory(&trial.directory, owner)?;
+        make_directory(&trial.directory.join("global"), owner)?;
         let version = format!("{}\n", manifest.postgresql.major);
-        put(&trial.0.join("PG_VERSION"), version.as_bytes(), owner)?;
-        put(&trial.0.join("postgresql.conf"), b"", owner)?;
-        put(&trial.0.join("global/pg_control"), &manifest.control.bytes, owner)?;
+        put(&trial.directory.join("PG_VERSION"), version.as_bytes(), owner)?;
+        put(&trial.directory.join("postgresql.conf"), b"", owner)?;
+        put(&trial.directory.join("global/pg_control"), &manifest.control.bytes, owner)?;
         Ok(trial)
+    }
+
+    /// Shows the server the backup's `pg_control`.
+    pub fn judge(&self) -> Judgement {
+        match self.run(&[]) {
+            Ok(said) => judgement(&said),
+            Err(error) => Judgement::Unknown { reason: error.to_string() },
+        }
+    }
+
+    /// Which of these settings the server cannot take on this host, in its words; nothing where it could not be asked.
+    pub fn refused(&self, settings: &[(&str, &str)]) -> Vec<Refused> {
+        let (mut left, mut refused) = (settings.to_vec(), Vec::new());
+        while !left.is_empty() {
+            let Ok(said) = self.run(&left) else { break };
+            let Some((name, detail)) = invalid(&said) else { break };
+            let before = left.len();
+            left.retain(|(setting, _)| !setting.eq_ignore_ascii_case(&name));
+            if left.len() == before {
+                break;
+            }
+            refused.push(Refused { setting: name, detail });
+        }
+        refused
+    }
+
+    /// What it says in the end.
+    fn run(&self, settings: &[(&str, &str)]) -> io::Result<String> {
+        let mut command = self.installation.command("postgres", self.owner);
+        command.arg("--single").arg("-D").arg(&self.directory);
+        command.arg("-c").arg(format!("shared_preload_libraries={NO_LIBRARY}"));
+        for (name, value) in settings {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        without_our_environment(&mut command);
+        command.arg("postgres").env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+        Ok(String::from_utf8_lossy(&command.output()?.stderr).into_owned())
     }
 }
 
-impl Drop for Trial {
+/// A setting that the server cannot take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its name, as the server writes it.
+    pub setting: String,
+    /// What the server said.
+    pub detail: String,
+}
+
+/// The setting that a server ended of, and its words.
+fn invalid(said: &str) -> Option<(String, String)> {
+    let detail = said.lines().find_map(|line| line.split_once(INVALID).map(|(_, rest)| rest.trim()))?;
+    let name = detail.strip_prefix('"')?.split('"').next()?;
+    Some((name.to_owned(), format!("{INVALID}{detail}")))
+}
+
+impl Drop for Trial<'_> {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::debug!("{} stays: {error}", self.0.display());
+        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
+            tracing::debug!("{} stays: {error}", self.directory.display());
         }
     }
 }
@@ -135,5 +186,13 @@ mod tests {
         let other = judgement("x FATAL:  could not map anonymous shared memory: Cannot allocate memory\n");
         assert!(matches!(other, Judgement::Unknown { reason } if reason.starts_with("could not map")));
         assert!(matches!(judgement(""), Judgement::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_setting_that_is_refused_is_known_by_its_name() {
+        let said = "[1] LOG:  skipping\n[1] FATAL:  invalid value for parameter \"lc_time\": \"de_DE\"\n";
+        let detail = "invalid value for parameter \"lc_time\": \"de_DE\"";
+        assert_eq!(invalid(said), Some(("lc_time".into(), detail.into())));
+        assert_eq!(invalid("FATAL:  something else"), None);
     }
 }
