@@ -88,12 +88,13 @@ impl Service {
         }
         match (request.method.as_str(), request.query("comp")) {
             ("GET", "list") => {
-                faulty(&self.faults, Operation::List, request.query("prefix"), || self.list(request)).await
+                faulty(&self.faults, Operation::List, request.query("prefix"), request, || self.list(request))
+                    .await
             }
             ("POST", "batch") => self.batch(request).await,
             ("GET" | "HEAD", _) => {
                 let operation = if request.method == "HEAD" { Operation::Head } else { Operation::Get };
-                faulty(&self.faults, operation, name, || match self.objects.get(name) {
+                faulty(&self.faults, operation, name, request, || match self.objects.get(name) {
                     Some(object) => {
                         let past = Reply::error(416, "InvalidRange", "The range is invalid.");
                         Reply::object(request, &object, past)
@@ -106,7 +107,7 @@ impl Service {
             ("PUT", _) if request.header("x-ms-blob-type") == "BlockBlob" => {
                 let only_if_absent =
                     request.header("if-none-match") == "*" && !self.faults.ignores_conditions();
-                faulty(&self.faults, Operation::Put, name, || {
+                faulty(&self.faults, Operation::Put, name, request, || {
                     match self.objects.put_if(name, request.body.clone(), only_if_absent) {
                         Some(object) => Reply::status(201).with("etag", format!("\"{}\"", object.tag())),
                         None => Reply::error(409, "BlobAlreadyExists", "The specified blob already exists."),
@@ -151,11 +152,15 @@ impl Service {
         for (number, target) in names.enumerate() {
             let (_, name) = target.split_once('/').expect("a container and a name");
             let name = name.split('?').next().unwrap_or_default();
-            let reply = faulty(&self.faults, Operation::Delete, name, || {
+            let reply = faulty(&self.faults, Operation::Delete, name, request, || {
                 if self.objects.remove(name) { Reply::status(202) } else { gone() }
             })
             .await;
-            let Reply::Response { status, .. } = reply else { return Reply::Cut };
+            // What is no status of its own is the whole batch's.
+            let Reply::Response { status, headers, .. } = &reply else { return reply };
+            if *status == 200 || headers.iter().any(|(name, _)| *name == "retry-after") {
+                return reply;
+            }
             write!(
                 answer,
                 "--answer\r\nContent-Type: application/http\r\nContent-ID: {number}\r\n\r\n\

@@ -98,11 +98,12 @@ impl Service {
         let gone = || Reply::error(404, "NoSuchKey", "The specified key does not exist.");
         match request.method.as_str() {
             "GET" if key.is_empty() => {
-                faulty(&self.faults, Operation::List, request.query("prefix"), || self.list(request)).await
+                faulty(&self.faults, Operation::List, request.query("prefix"), request, || self.list(request))
+                    .await
             }
             "GET" | "HEAD" => {
                 let operation = if request.method == "HEAD" { Operation::Head } else { Operation::Get };
-                faulty(&self.faults, operation, key, || match self.objects.get(key) {
+                faulty(&self.faults, operation, key, request, || match self.objects.get(key) {
                     Some(object) => {
                         let past = Reply::error(416, "InvalidRange", "The range cannot be satisfied.");
                         Reply::object(request, &object, past).with("x-goog-generation", "1")
@@ -115,7 +116,7 @@ impl Service {
             "PUT" => {
                 let only_if_absent =
                     request.header("x-goog-if-generation-match") == "0" && !self.faults.ignores_conditions();
-                faulty(&self.faults, Operation::Put, key, || {
+                faulty(&self.faults, Operation::Put, key, request, || {
                     match self.objects.put_if(key, request.body.clone(), only_if_absent) {
                         Some(object) => Reply::status(200).with("etag", format!("\"{}\"", object.tag())),
                         None => Reply::error(412, "PreconditionFailed", "The generation is not 0."),
@@ -124,7 +125,7 @@ impl Service {
                 .await
             }
             "DELETE" => {
-                faulty(&self.faults, Operation::Delete, key, || {
+                faulty(&self.faults, Operation::Delete, key, request, || {
                     if self.objects.remove(key) { Reply::status(204) } else { gone() }
                 })
                 .await

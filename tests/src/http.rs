@@ -11,10 +11,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use futures::{StreamExt as _, stream};
+use highwater_archive::clock::{Clock as _, SystemClock};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -79,6 +83,8 @@ pub enum Reply {
         body: Bytes,
         /// For HEAD: the length to announce instead of the body's.
         length: Option<usize>,
+        /// The connection is cut after the body.
+        cut: bool,
     },
     /// The connection ends without one.
     Cut,
@@ -87,12 +93,18 @@ pub enum Reply {
 impl Reply {
     /// A response without a body.
     pub fn status(status: u16) -> Self {
-        Self::Response { status, headers: Vec::new(), body: Bytes::new(), length: None }
+        Self::Response { status, headers: Vec::new(), body: Bytes::new(), length: None, cut: false }
     }
 
     /// A response of text.
     pub fn text(status: u16, text: impl Into<String>) -> Self {
-        Self::Response { status, headers: Vec::new(), body: Bytes::from(text.into()), length: None }
+        Self::Response {
+            status,
+            headers: Vec::new(),
+            body: Bytes::from(text.into()),
+            length: None,
+            cut: false,
+        }
     }
 
     /// A failure as the providers' services say it.
@@ -101,6 +113,29 @@ impl Reply {
             status,
             format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"),
         )
+    }
+
+    /// The failure that a test asked for.
+    pub(crate) async fn failed(failure: Response) -> Self {
+        let told = "a fault that a test asked for";
+        match failure {
+            Response::Status(status, code) => Self::error(status, code, told),
+            Response::ComeBack(status, code, seconds) => {
+                Self::error(status, code, told).with("retry-after", seconds.to_string())
+            }
+            Response::Body(status, body) => Self::text(status, body).with("etag", "\"x\""),
+            Response::Half | Response::Cut => Self::Cut,
+            Response::Hang => std::future::pending().await,
+        }
+    }
+
+    /// Half of the body, announced as the whole: the connection ends there.
+    fn half(mut self) -> Self {
+        if let Self::Response { body, length, cut, .. } = &mut self {
+            (*length, *cut) = (Some(body.len()), true);
+            body.truncate(body.len() / 2);
+        }
+        self
     }
 
     /// With a header more.
@@ -127,6 +162,7 @@ impl Reply {
             ],
             body,
             length: head.then_some(length),
+            cut: false,
         };
         if partial { reply.with("content-range", format!("bytes {from}-{}/{length}", to - 1)) } else { reply }
     }
@@ -137,25 +173,50 @@ pub fn http_date(time: jiff::Timestamp) -> String {
     time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// Runs a request's effect, unless a fault says otherwise; `named` makes a fault's status and code a reply.
+/// Runs a request's effect, unless a fault or too many requests say otherwise.
 pub(crate) async fn faulty(
     faults: &Faults,
     operation: Operation,
     key: &str,
+    request: &Request,
     effect: impl FnOnce() -> Reply,
 ) -> Reply {
-    let failed = |response: Response| match response {
-        Response::Status(status, code) => Reply::error(status, code, "a fault that a test asked for"),
-        Response::Cut => Reply::Cut,
+    let inside = faults.enter();
+    let fault = faults.arrived(operation, key, &request.headers).await;
+    let Some(_inside) = inside else {
+        return Reply::error(503, "ServerBusy", "Please reduce your request rate.");
     };
-    match faults.arrived(operation, key).await {
-        Some((When::BeforeEffect, response)) => failed(response),
-        Some((When::AfterEffect, response)) => {
-            drop(effect());
-            failed(response)
-        }
+    let reply = match fault {
         None => effect(),
-    }
+        Some((_, Response::Half)) => effect().half(),
+        Some((When::BeforeEffect, failure)) => Reply::failed(failure).await,
+        Some((When::AfterEffect, failure)) => {
+            drop(effect());
+            Reply::failed(failure).await
+        }
+    };
+    reply.with("date", service_date(faults))
+}
+
+/// What the service's own clock shows.
+pub(crate) fn service_date(faults: &Faults) -> String {
+    http_date(SystemClock.now() + jiff::SignedDuration::from_secs(faults.clock_ahead()))
+}
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The beginning of a body, after which the connection is cut.
+pub(crate) fn cut_after(bytes: Bytes) -> UnsyncBoxBody<Bytes, BoxError> {
+    let cut = BoxError::from("a cut that a test asked for");
+    let frames = [Ok(Frame::data(bytes)), Err(cut)];
+    // What is sent must be on its way before the cut.
+    let frames = stream::iter(frames).then(|frame| async move {
+        if frame.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        frame
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -250,7 +311,7 @@ impl HttpServer {
 async fn answer(
     request: hyper::Request<Incoming>,
     handler: Handler,
-) -> Result<hyper::Response<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<hyper::Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let query = parts.uri.query().unwrap_or_default();
@@ -263,10 +324,14 @@ async fn answer(
         body,
     })
     .await;
-    let Reply::Response { status, headers, body, length } = reply else {
+    let Reply::Response { status, headers, body, length, cut } = reply else {
         return Err("a cut that a test asked for".into());
     };
-    let mut response = hyper::Response::new(Full::new(body));
+    let body = match cut {
+        true => cut_after(body),
+        false => Full::new(body).map_err(|never| match never {}).boxed_unsync(),
+    };
+    let mut response = hyper::Response::new(body);
     *response.status_mut() = hyper::StatusCode::from_u16(status)?;
     for (name, value) in headers {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(&value)?);

@@ -12,6 +12,7 @@
 
 pub mod az;
 mod binary;
+pub mod cloud;
 mod cluster;
 pub mod conformance;
 mod exercised;

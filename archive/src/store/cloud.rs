@@ -3,10 +3,12 @@
 //! One store over `object_store`'s clients; what differs between the providers is in the file of each: how it is opened, what
 //! lets us in, and what it calls its failures ([`Dialect`]). A create is one single put that the service refuses where the
 //! object exists (`If-None-Match: *`, or Google's generation 0); multipart has no conditional form and is never used (I21).
-//! Retries, signatures and connection pooling are `object_store`'s. Two things are ours: absence is believed only when the
-//! service names the *object* as missing, not the bucket (an archive that says "no such segment" because someone mistyped
-//! the bucket ends a recovery early); and lists take a string prefix, as the protocols do. Whether a service honours
-//! conditional creates at all is asked by [`crate::probe`].
+//! Signatures and connection pooling are `object_store`'s. Ours is when a request is made at all: how often ([`service`]), how many
+//! at once ([`throttle`]), with which of several credentials ([`renewed`]), and whether its answer is one ([`wire`]). Absence is believed
+//! only when the service names the *object* as missing, not the bucket (an archive that says "no such segment" because someone
+//! mistyped the bucket ends a recovery early). Lists take a string prefix, as the protocols do. A create that was made more than once
+//! and finds the object there may have been the one that made it, with its reply lost: then what is there is compared, byte
+//! for byte. Whether a service honours conditional creates at all is asked by [`crate::probe`].
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,11 +17,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::SignedDuration;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
-use object_store::{
-    Attribute, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-};
+use object_store::{Attribute, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::{
     Created, ListEntry, Listing, MAX_WHOLE_OBJECT_BYTES, ObjectInfo, ObjectStream, STREAM_CHUNK_BYTES, Store,
@@ -31,10 +32,18 @@ pub(super) mod az;
 mod client;
 mod failure;
 pub(super) mod gs;
+mod reading;
+mod renewed;
 pub(super) mod s3;
+mod service;
+mod throttle;
+mod wire;
 
 use client::Place;
 use failure::Failure;
+use reading::{Reading, Unread};
+pub use service::Persistence;
+use service::{Failed, Service};
 
 /// How often a create is begun anew when the service reports a conflict and then has no such object.
 const CONFLICT_ATTEMPTS: u32 = 5;
@@ -75,30 +84,29 @@ impl<T: ObjectStore + PaginatedListStore> Client for T {}
 #[derive(Debug)]
 pub(super) struct CloudStore {
     client: Arc<dyn Client>,
-    dialect: &'static Dialect,
+    service: Arc<Service>,
     /// What our paths are appended to: empty, or ending in `/`.
     prefix: String,
-    name: String,
     credentials: String,
     pack_class: Option<String>,
 }
 
-/// The answer to HEAD, which has no body to name what is missing.
+/// The answer to HEAD, which has no body to name what is missing or refused.
 enum Head {
     Found(ObjectInfo),
-    Unnamed,
+    Unnamed(StoreError),
 }
 
 impl CloudStore {
     /// A store over a client; `credentials` says in words where those come from.
     fn new(
         client: impl Client,
-        dialect: &'static Dialect,
+        service: Arc<Service>,
         place: Place,
         spec: StoreSpec,
         credentials: String,
     ) -> Result<Self, StoreError> {
-        let pack_class = spec.pack_storage_class;
+        let (pack_class, dialect) = (spec.pack_storage_class, service.dialect);
         if let Some(class) = pack_class.as_deref().filter(|class| !dialect.pack_classes.contains(class)) {
             return Err(place.wrong(
                 "pack_storage_class",
@@ -110,7 +118,7 @@ impl CloudStore {
             ));
         }
         let client = Arc::new(client);
-        Ok(Self { client, dialect, prefix: place.prefix, name: place.name, credentials, pack_class })
+        Ok(Self { client, service, prefix: place.prefix, credentials, pack_class })
     }
 
     /// How an object is created: by a single put, where none is.
@@ -131,32 +139,23 @@ impl CloudStore {
         })
     }
 
-    fn fail(&self, operation: &'static str, path: &str, error: &object_store::Error) -> StoreError {
-        Failure::of(error).into_store_error(self.dialect, operation, path, &self.name)
-    }
-
     fn no_root(&self) -> StoreError {
         StoreError::NoRoot {
-            store: self.name.clone(),
-            reason: format!("there is no such {}", self.dialect.root),
+            store: self.service.name.clone(),
+            reason: format!("there is no such {}", self.service.dialect.root),
         }
     }
 
     /// What a request fails with that has no object that could be missing: a 404 is about the bucket.
-    fn fail_without_object(
-        &self,
-        operation: &'static str,
-        path: &str,
-        error: &object_store::Error,
-    ) -> StoreError {
-        match self.fail(operation, path, error) {
+    fn fail_without_object(&self, operation: &'static str, path: &str, failed: &Failed) -> StoreError {
+        match self.service.fail(operation, path, failed) {
             StoreError::NotFound { .. } => self.no_root(),
             other => other,
         }
     }
 
     fn absent(&self, path: &str) -> StoreError {
-        StoreError::NotFound { path: path.to_owned(), store: self.name.clone() }
+        StoreError::NotFound { path: path.to_owned(), store: self.service.name.clone() }
     }
 
     /// One page after the other of a list, until the service has no more.
@@ -165,14 +164,17 @@ impl CloudStore {
         let (mut objects, mut directories) = (Vec::new(), Vec::new());
         let mut token: Option<String> = None;
         loop {
-            let options = PaginatedListOptions {
-                delimiter: delimiter.then_some("/".into()),
-                page_token: token.clone(),
-                ..PaginatedListOptions::default()
-            };
             let full_prefix = Some(full_prefix.as_str()).filter(|prefix| !prefix.is_empty());
-            let page = self.client.list_paginated(full_prefix, options).await;
-            let page = page.map_err(|error| self.fail_without_object("list", prefix, &error))?;
+            let asked = self.service.run(|| {
+                let options = PaginatedListOptions {
+                    delimiter: delimiter.then_some("/".into()),
+                    page_token: token.clone(),
+                    ..PaginatedListOptions::default()
+                };
+                self.client.list_paginated(full_prefix, options)
+            });
+            let (page, _) =
+                asked.await.map_err(|failed| self.fail_without_object("list", prefix, &failed))?;
             objects.extend(page.result.objects);
             directories.extend(page.result.common_prefixes);
             match page.page_token {
@@ -181,7 +183,7 @@ impl CloudStore {
                     return Err(StoreError::Refused {
                         operation: "list",
                         path: prefix.to_owned(),
-                        store: self.name.clone(),
+                        store: self.service.name.clone(),
                         reason: "its list does not move on: two pages name the same next page".into(),
                     });
                 }
@@ -196,47 +198,68 @@ impl CloudStore {
     }
 
     async fn ask_head(&self, path: &str) -> Result<Head, StoreError> {
-        match self.client.head(&self.key(path)?).await {
-            Ok(meta) => Ok(Head::Found(ObjectInfo {
+        let key = self.key(path)?;
+        match self.service.run(|| self.client.head(&key)).await {
+            Ok((meta, _)) => Ok(Head::Found(ObjectInfo {
                 size: meta.size,
                 modified: timestamp(meta.last_modified.timestamp_millis()),
             })),
-            Err(error) if Failure::of(&error).is_unnamed_absence() => Ok(Head::Unnamed),
-            Err(error) => Err(self.fail("look up", path, &error)),
+            Err(failed) => {
+                let error = self.service.fail("look up", path, &failed);
+                match Failure::of(&failed.error).is_unnamed() {
+                    true => Ok(Head::Unnamed(error)),
+                    false => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Begins to read. S3 says of an object that is not there only that it is forbidden, where our list permission has a condition, as
+    /// one limited to a prefix does: then a list of that very name tells, which the permission covers.
+    async fn open(&self, path: &str, range: Option<Range<u64>>) -> Result<Reading, Unread> {
+        let key = self.key(path).map_err(Unread::Failed)?;
+        let opened = Reading::open(&self.client, &self.service, key.clone(), path, range).await;
+        match opened {
+            Err(Unread::Failed(denied @ StoreError::PermissionDenied { .. })) => {
+                let absent = match self.pages(path, false).await {
+                    Ok((objects, _)) => objects.iter().all(|object| object.location != key),
+                    Err(_) => false,
+                };
+                Err(Unread::Failed(if absent { self.absent(path) } else { denied }))
+            }
+            opened => opened,
         }
     }
 
     async fn get_with(&self, path: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         // Services read the end as a signed number.
-        let range = range.map(|range| GetRange::Bounded(range.start..range.end.min(MAX_RANGE_END)));
-        let ranged = range.is_some();
-        let options = GetOptions { range, ..GetOptions::default() };
-        let found = match self.client.get_opts(&self.key(path)?, options).await {
-            Ok(found) => found,
-            // The object is there and ends before the range.
-            Err(error) if ranged && Failure::of(&error).status == Some(416) => return Ok(Bytes::new()),
-            Err(error) => return Err(self.fail("read", path, &error)),
+        let range = range.map(|range| range.start..range.end.min(MAX_RANGE_END));
+        let reading = match self.open(path, range).await {
+            Ok(reading) => reading,
+            Err(Unread::PastTheEnd) => return Ok(Bytes::new()),
+            Err(Unread::Failed(error)) => return Err(error),
         };
-        let expected = found.range.end.saturating_sub(found.range.start);
-        if expected > MAX_WHOLE_OBJECT_BYTES {
-            let size = found.meta.size;
+        if reading.left() > MAX_WHOLE_OBJECT_BYTES {
             return Err(StoreError::TooLarge {
                 path: path.to_owned(),
-                store: self.name.clone(),
-                size,
+                store: self.service.name.clone(),
+                size: reading.meta.size,
                 limit: MAX_WHOLE_OBJECT_BYTES,
             });
         }
-        let bytes = found.bytes().await.map_err(|error| self.fail("read", path, &error))?;
-        if bytes.len() as u64 == expected {
-            return Ok(bytes);
+        reading.collect().await
+    }
+
+    /// Whether the object is what this call was to write.
+    async fn is_ours(&self, path: &str, body: &PutPayload) -> Result<bool, StoreError> {
+        let mut theirs = self.stream(path).await?;
+        let mut ours = body.iter().flat_map(|chunk| chunk.iter());
+        while let Some(chunk) = theirs.try_next().await? {
+            if !chunk.iter().all(|byte| ours.next() == Some(byte)) {
+                return Ok(false);
+            }
         }
-        Err(StoreError::Unavailable {
-            operation: "read",
-            path: path.to_owned(),
-            store: self.name.clone(),
-            reason: format!("{} bytes came where {expected} were announced", bytes.len()),
-        })
+        Ok(ours.next().is_none())
     }
 }
 
@@ -246,33 +269,38 @@ impl Store for CloudStore {
         let key = self.key(path)?;
         let payload: PutPayload = body.into_iter().collect();
         let mut pause = CONFLICT_PAUSE;
-        for attempt in 0..CONFLICT_ATTEMPTS {
-            if attempt > 0 {
+        let mut attempts = 0;
+        for conflict in 0..CONFLICT_ATTEMPTS {
+            if conflict > 0 {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
-            let failure = match self.client.put_opts(&key, payload.clone(), self.creation(path)).await {
+            let put = || self.client.put_opts(&key, payload.clone(), self.creation(path));
+            let failed = match self.service.run(put).await {
                 Ok(_) => return Ok(Created::New),
-                Err(error) => error,
+                Err(failed) => failed,
             };
-            let object_store::Error::AlreadyExists { .. } = failure else {
-                return Err(self.fail_without_object("write", path, &failure));
+            attempts += failed.attempts;
+            let object_store::Error::AlreadyExists { .. } = &failed.error else {
+                return Err(self.fail_without_object("write", path, &failed));
             };
             // 412, and some codes, say that the object is there. Any other 409 says that another request was under way, which
             // may have failed since, or that the whole bucket is going.
-            let conflict = Failure::of(&failure);
-            if conflict.is_one_of(self.dialect.root_missing) {
+            let failure = Failure::of(&failed.error);
+            if failure.is_one_of(self.service.dialect.root_missing) {
                 return Err(self.no_root());
             }
-            let exists = conflict.status == Some(412) || conflict.is_one_of(self.dialect.exists);
+            let exists = failure.status == Some(412) || failure.is_one_of(self.service.dialect.exists);
             if exists || self.head(path).await?.is_some() {
-                return Ok(Created::Exists);
+                // An attempt before this one may have written it, and its reply was lost.
+                let ours = attempts > 1 && self.is_ours(path, &payload).await?;
+                return Ok(if ours { Created::New } else { Created::Exists });
             }
         }
         Err(StoreError::Unavailable {
             operation: "write",
             path: path.to_owned(),
-            store: self.name.clone(),
+            store: self.service.name.clone(),
             reason: format!("it reported a conflict {CONFLICT_ATTEMPTS} times, yet has no such object"),
         })
     }
@@ -290,28 +318,30 @@ impl Store for CloudStore {
     }
 
     async fn stream(&self, path: &str) -> Result<ObjectStream, StoreError> {
-        let found = self.client.get_opts(&self.key(path)?, GetOptions::default()).await;
-        let found = found.map_err(|error| self.fail("read", path, &error))?;
-        let (name, path, dialect) = (self.name.clone(), path.to_owned(), self.dialect);
-        let chunks = found
-            .into_stream()
-            .map_err(move |error| Failure::of(&error).into_store_error(dialect, "read", &path, &name));
-        Ok(chunks.map_ok(|chunk| stream::iter(pieces(chunk).map(Ok))).try_flatten().boxed())
+        match self.open(path, None).await {
+            Ok(reading) => {
+                let chunks = reading.chunks();
+                Ok(chunks.map_ok(|chunk| stream::iter(pieces(chunk).map(Ok))).try_flatten().boxed())
+            }
+            Err(Unread::PastTheEnd) => Ok(stream::empty().boxed()),
+            Err(Unread::Failed(error)) => Err(error),
+        }
     }
 
     async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
         match self.ask_head(path).await? {
             Head::Found(info) => Ok(Some(info)),
-            Head::Unnamed => match self.get_range(path, 0..1).await {
+            Head::Unnamed(_) => match self.get_range(path, 0..1).await {
                 Err(StoreError::NotFound { .. }) => Ok(None),
                 Err(other) => Err(other),
                 // It appeared between the two questions, and once more is enough.
                 Ok(_) => match self.ask_head(path).await? {
                     Head::Found(info) => Ok(Some(info)),
-                    Head::Unnamed => Err(StoreError::Unavailable {
+                    Head::Unnamed(refused @ StoreError::PermissionDenied { .. }) => Err(refused),
+                    Head::Unnamed(_) => Err(StoreError::Unavailable {
                         operation: "look up",
                         path: path.to_owned(),
-                        store: self.name.clone(),
+                        store: self.service.name.clone(),
                         reason: "it says both that the object is there and that it is not".into(),
                     }),
                 },
@@ -326,7 +356,7 @@ impl Store for CloudStore {
         }
         let (objects, _) = self.pages(prefix, false).await?;
         let mut entries: Vec<ListEntry> = objects.into_iter().filter_map(|meta| self.entry(meta)).collect();
-        if self.dialect.lists_omit_the_prefix_itself
+        if self.service.dialect.lists_omit_the_prefix_itself
             && path::check(prefix).is_ok()
             && let Some(info) = self.head(prefix).await?
         {
@@ -357,10 +387,11 @@ impl Store for CloudStore {
     }
 
     async fn delete(&self, path: &str) -> Result<(), StoreError> {
-        match self.client.delete(&self.key(path)?).await {
-            Ok(()) => Ok(()),
-            Err(error) if Failure::of(&error).is_absence_in_bulk() => Ok(()),
-            Err(error) => match self.fail("delete", path, &error) {
+        let key = self.key(path)?;
+        match self.service.run(|| self.client.delete(&key)).await {
+            Ok(_) => Ok(()),
+            Err(failed) if Failure::of(&failed.error).is_absence_in_bulk() => Ok(()),
+            Err(failed) => match self.service.fail("delete", path, &failed) {
                 StoreError::NotFound { .. } => Ok(()),
                 other => Err(other),
             },
@@ -368,11 +399,15 @@ impl Store for CloudStore {
     }
 
     fn describe(&self) -> String {
-        self.name.clone()
+        self.service.name.clone()
     }
 
     fn credentials(&self) -> Option<String> {
         Some(self.credentials.clone())
+    }
+
+    fn clock_skew(&self) -> Option<SignedDuration> {
+        self.service.seen().skew()
     }
 }
 

@@ -216,8 +216,8 @@ impl StoreError {
 
 /// What to look at when a store refuses, by S3's own codes where it gave one.
 fn permission_hint(reason: &str) -> &'static str {
-    if reason.contains("RequestTimeTooSkewed") {
-        "set this host's clock: the service takes requests of the last 15 minutes only"
+    if reason.contains("RequestTimeTooSkewed") || reason.contains("this host's clock is") {
+        "set this host's clock, and keep it right by NTP: a service takes requests of the last 15 minutes only"
     } else if reason.contains("InvalidAccessKeyId") || reason.contains("SignatureDoesNotMatch") {
         "the access key or its secret is wrong, or the region is"
     } else if reason.contains("ExpiredToken") {

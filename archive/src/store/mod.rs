@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 pub use secrecy::{ExposeSecret, SecretString};
 
 mod ahead;
@@ -23,6 +23,7 @@ pub mod memory;
 pub mod path;
 mod spec;
 
+pub use cloud::Persistence;
 pub use error::StoreError;
 use spec::Environment;
 pub use spec::{Credentials, Encryption, StoreSpec};
@@ -37,7 +38,8 @@ pub const STREAM_CHUNK_BYTES: usize = 1 << 20;
 #[async_trait]
 pub trait Store: Send + Sync + Debug + 'static {
     /// Writes the chunks of `body`, in order, as the object `path`, unless it exists. Durable when it returns, for both
-    /// answers (I3). After [`Created::Exists`] the caller must compare: it may be its own earlier attempt.
+    /// answers (I3). After [`Created::Exists`] the caller must compare: it may be what an
+    /// earlier process of its own wrote. What an attempt of this very call wrote is [`Created::New`], also when its reply was lost.
     async fn create(&self, path: &str, body: Vec<Bytes>) -> Result<Created, StoreError>;
 
     /// The whole object, at most [`MAX_WHOLE_OBJECT_BYTES`]. [`StoreError::NotFound`] is proven absence, never an outage.
@@ -86,6 +88,12 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// Where the credentials come from, in words and without secrets; `None` for a store that needs none.
     fn credentials(&self) -> Option<String> {
+        None
+    }
+
+    /// How far the store's clock is ahead of this host's, by its last answer; `None` where it has no clock of its own, or has not
+    /// answered yet.
+    fn clock_skew(&self) -> Option<SignedDuration> {
         None
     }
 }
@@ -138,14 +146,22 @@ pub struct Listing {
 /// # Errors
 /// [`StoreError::InvalidUrl`], [`StoreError::UnsupportedScheme`], [`StoreError::MissingCredentials`].
 pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(spec, Persistence::USUAL)
+}
+
+/// As [`open`]; a service is asked for as long as `persistence` says.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(spec: &StoreSpec, persistence: Persistence) -> Result<Arc<dyn Store>, StoreError> {
     let invalid = |reason: String| StoreError::InvalidUrl { url: spec.url.clone(), reason };
     let url = url::Url::parse(&spec.url).map_err(|error| invalid(error.to_string()))?;
     let environment = Environment::new(&spec::variable, &spec::firmware);
     match url.scheme() {
         "file" => Ok(Arc::new(local::LocalStore::from_url(&url)?)),
-        "s3" => Ok(Arc::new(cloud::s3::open(&url, spec, &environment)?)),
-        "gs" => Ok(Arc::new(cloud::gs::open(&url, spec, &environment)?)),
-        "az" => Ok(Arc::new(cloud::az::open(&url, spec, &environment)?)),
+        "s3" => Ok(Arc::new(cloud::s3::open(&url, spec, &environment, persistence)?)),
+        "gs" => Ok(Arc::new(cloud::gs::open(&url, spec, &environment, persistence)?)),
+        "az" => Ok(Arc::new(cloud::az::open(&url, spec, &environment, persistence)?)),
         scheme => Err(StoreError::UnsupportedScheme { url: spec.url.clone(), scheme: scheme.to_owned() }),
     }
 }

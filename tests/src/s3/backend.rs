@@ -13,7 +13,7 @@ use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::BUCKET;
-use super::faults::{Faults, Operation};
+use super::faults::Faults;
 
 /// The most keys in one page of a list: small, so that tests turn pages.
 const PAGE_KEYS: usize = 100;
@@ -137,26 +137,20 @@ impl S3 for Backend {
             }
             None => Bytes::new(),
         };
-        let put = async || {
-            check_bucket(&input.bucket)?;
-            let only_if_absent = match &input.if_none_match {
-                Some(condition) if !condition.is_any() => return Err(s3_error!(NotImplemented, "only `*`")),
-                condition => condition.is_some() && !self.faults.ignores_conditions(),
-            };
-            let written = self.objects.put_if(&input.key, bytes, only_if_absent);
-            written.ok_or_else(|| s3_error!(PreconditionFailed, "the object exists"))
+        check_bucket(&input.bucket)?;
+        let only_if_absent = match &input.if_none_match {
+            Some(condition) if !condition.is_any() => return Err(s3_error!(NotImplemented, "only `*`")),
+            condition => condition.is_some() && !self.faults.ignores_conditions(),
         };
-        let object = self.faults.run(Operation::Put, &input.key, put).await?;
+        let written = self.objects.put_if(&input.key, bytes, only_if_absent);
+        let object = written.ok_or_else(|| s3_error!(PreconditionFailed, "the object exists"))?;
         Ok(S3Response::new(PutObjectOutput { e_tag: Some(object.etag()), ..PutObjectOutput::default() }))
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = request.input;
-        let get = async || {
-            check_bucket(&input.bucket)?;
-            self.find(&input.key)
-        };
-        let object = self.faults.run(Operation::Get, &input.key, get).await?;
+        check_bucket(&input.bucket)?;
+        let object = self.find(&input.key)?;
         let length = object.bytes.len() as u64;
         let range = match input.range {
             None => 0..length,
@@ -181,11 +175,8 @@ impl S3 for Backend {
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = request.input;
-        let head = async || {
-            check_bucket(&input.bucket)?;
-            self.find(&input.key)
-        };
-        let object = self.faults.run(Operation::Head, &input.key, head).await?;
+        check_bucket(&input.bucket)?;
+        let object = self.find(&input.key)?;
         Ok(S3Response::new(HeadObjectOutput {
             content_length: Some(as_i64(object.bytes.len())?),
             e_tag: Some(object.etag()),
@@ -199,31 +190,9 @@ impl S3 for Backend {
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
-        let delete = async || {
-            check_bucket(&input.bucket)?;
-            self.objects.remove(&input.key);
-            Ok(())
-        };
-        self.faults.run(Operation::Delete, &input.key, delete).await?;
-        Ok(S3Response::with_status(DeleteObjectOutput::default(), hyper::StatusCode::NO_CONTENT))
-    }
-
-    async fn delete_objects(
-        &self,
-        request: S3Request<DeleteObjectsInput>,
-    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let input = request.input;
         check_bucket(&input.bucket)?;
-        let mut deleted = Vec::new();
-        for object in input.delete.objects {
-            let delete = async || {
-                self.objects.remove(&object.key);
-                Ok(())
-            };
-            self.faults.run(Operation::Delete, &object.key, delete).await?;
-            deleted.push(DeletedObject { key: Some(object.key), ..DeletedObject::default() });
-        }
-        Ok(S3Response::new(DeleteObjectsOutput { deleted: Some(deleted), ..DeleteObjectsOutput::default() }))
+        self.objects.remove(&input.key);
+        Ok(S3Response::with_status(DeleteObjectOutput::default(), hyper::StatusCode::NO_CONTENT))
     }
 
     async fn list_objects_v2(
@@ -232,14 +201,10 @@ impl S3 for Backend {
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = request.input;
         let prefix = input.prefix.clone().unwrap_or_default();
-        let list = async || {
-            check_bucket(&input.bucket)?;
-            let after =
-                input.continuation_token.as_deref().max(input.start_after.as_deref()).unwrap_or_default();
-            let limit = input.max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(PAGE_KEYS);
-            Ok(self.objects.page(&prefix, input.delimiter.as_deref(), after, limit))
-        };
-        let page = self.faults.run(Operation::List, &prefix, list).await?;
+        check_bucket(&input.bucket)?;
+        let after = input.continuation_token.as_deref().max(input.start_after.as_deref()).unwrap_or_default();
+        let limit = input.max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(PAGE_KEYS);
+        let page = self.objects.page(&prefix, input.delimiter.as_deref(), after, limit);
         let contents = page.objects.into_iter().map(|(key, object)| s3s::dto::Object {
             size: i64::try_from(object.bytes.len()).ok(),
             e_tag: Some(object.etag()),

@@ -3,23 +3,18 @@
 //! - Conditional puts are ignored: every writer is told that it won, the last one's bytes stay.
 //! - The n-th request of a kind fails *before* it has any effect: an overloaded or forbidden service.
 //! - The n-th request of a kind fails *after* its effect: the reply is lost, the object is there.
-//! - A failure is an HTTP status with S3's error code, or the connection is cut without a word.
+//! - A failure is an HTTP status with the service's code, with or without the time to come back; a body that is no answer, or tells of
+//!   an error under the status of a success; a connection cut without a word or in mid-body; or no answer at all.
 //! - Every request takes longer, or a single one does.
+//! - More than so many requests at once, or within a second, are told to slow down.
+//! - The service's clock is wrong.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
-use hyper::{Request as HttpRequest, StatusCode};
-use s3s::service::S3Service;
-use s3s::{HttpError, HttpResponse, S3Error, S3ErrorCode, S3Result};
-
-/// Stands in a response for a connection to be cut, on its way from the backend to [`CutConnections`].
-const CUT: u16 = 599;
+use hyper::header::HeaderMap;
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +34,8 @@ pub struct Request {
     pub operation: Operation,
     /// The full key, or for a list its full prefix.
     pub key: String,
+    /// The date that it was signed with, and its signature.
+    pub signed: (String, String),
 }
 
 /// Whether a request has its effect before it fails.
@@ -52,10 +49,18 @@ pub enum When {
 /// How a request fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
-    /// An HTTP status, and S3's code in the body (HEAD has none).
+    /// An HTTP status, and the service's code in the body (HEAD has none).
     Status(u16, &'static str),
+    /// The same, with the seconds after which to come back.
+    ComeBack(u16, &'static str, u64),
+    /// An HTTP status with this body.
+    Body(u16, &'static str),
+    /// The answer as it should be, whose connection is cut in mid-body.
+    Half,
     /// The connection ends without a reply.
     Cut,
+    /// There is no reply, and the connection stays.
+    Hang,
 }
 
 /// A rule: which requests fail, and how.
@@ -102,6 +107,28 @@ pub struct Faults {
     late: Mutex<Option<(String, Duration)>>,
     rules: Mutex<Vec<Fault>>,
     requests: Mutex<Vec<Request>>,
+    pace: Mutex<Pace>,
+    under_way: AtomicUsize,
+    slowed: AtomicUsize,
+    clock_ahead_s: AtomicI64,
+}
+
+/// What a service bears.
+#[derive(Debug, Default)]
+struct Pace {
+    at_once: Option<usize>,
+    /// Requests a second, and a bucket that holds a second's worth.
+    rate: Option<(f64, f64, Instant)>,
+}
+
+/// A request that the service is at.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a>(&'a Faults);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Faults {
@@ -122,6 +149,49 @@ impl Faults {
     /// Lets the next request whose key contains this wait so long.
     pub fn delay_next(&self, key_contains: &str, delay: Duration) {
         *locked(&self.late) = Some((key_contains.to_owned(), delay));
+    }
+
+    /// Tells more requests at once than so many to slow down.
+    pub fn bear_at_once(&self, at_once: Option<usize>) {
+        locked(&self.pace).at_once = at_once;
+    }
+
+    /// Tells more requests a second than so many to slow down.
+    pub fn bear_per_second(&self, rate: Option<f64>) {
+        locked(&self.pace).rate = rate.map(|rate| (rate, rate, Instant::now()));
+    }
+
+    /// How many requests were told to slow down.
+    pub fn slowed(&self) -> usize {
+        self.slowed.load(Ordering::SeqCst)
+    }
+
+    /// Sets the service's clock so many seconds ahead of the host's.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.clock_ahead_s.store(seconds, Ordering::SeqCst);
+    }
+
+    /// How far the service's clock is ahead, in seconds.
+    pub(crate) fn clock_ahead(&self) -> i64 {
+        self.clock_ahead_s.load(Ordering::SeqCst)
+    }
+
+    /// Lets a request in, unless there are too many.
+    pub(crate) fn enter(&self) -> Option<UnderWay<'_>> {
+        let inside = UnderWay(self);
+        let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut pace = locked(&self.pace);
+        let mut too_many = pace.at_once.is_some_and(|most| now > most);
+        if let Some((rate, bucket, since)) = &mut pace.rate {
+            *bucket = (*bucket + since.elapsed().as_secs_f64() * *rate).min(*rate);
+            *since = Instant::now();
+            too_many |= *bucket < 1.0;
+            *bucket -= if *bucket < 1.0 { 0.0 } else { 1.0 };
+        }
+        if too_many {
+            self.slowed.fetch_add(1, Ordering::SeqCst);
+        }
+        (!too_many).then_some(inside)
     }
 
     /// Adds a rule; the first that matches a request decides.
@@ -154,8 +224,16 @@ impl Faults {
     }
 
     /// Notes a request, and says how it fails, if it does.
-    pub(crate) async fn arrived(&self, operation: Operation, key: &str) -> Option<(When, Response)> {
-        locked(&self.requests).push(Request { operation, key: key.to_owned() });
+    pub(crate) async fn arrived(
+        &self,
+        operation: Operation,
+        key: &str,
+        headers: &HeaderMap,
+    ) -> Option<(When, Response)> {
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let date = format!("{}{}", header("x-amz-date"), header("date"));
+        let signed = (date, header("authorization").to_owned());
+        locked(&self.requests).push(Request { operation, key: key.to_owned(), signed });
         let latency_ms = self.latency_ms.load(Ordering::SeqCst);
         if latency_ms > 0 {
             tokio::time::sleep(Duration::from_millis(latency_ms)).await;
@@ -165,23 +243,6 @@ impl Faults {
             tokio::time::sleep(delay).await;
         }
         self.matching(operation, key)
-    }
-
-    /// Notes a request and runs it, or lets it fail.
-    pub(super) async fn run<T>(
-        &self,
-        operation: Operation,
-        key: &str,
-        effect: impl AsyncFnOnce() -> S3Result<T>,
-    ) -> S3Result<T> {
-        match self.arrived(operation, key).await {
-            Some((When::BeforeEffect, response)) => Err(response.into_error()),
-            Some((When::AfterEffect, response)) => {
-                effect().await?;
-                Err(response.into_error())
-            }
-            None => effect().await,
-        }
     }
 
     fn matching(&self, operation: Operation, key: &str) -> Option<(When, Response)> {
@@ -202,51 +263,6 @@ impl Faults {
     }
 }
 
-impl Response {
-    fn into_error(self) -> S3Error {
-        let (status, code) = match self {
-            Self::Status(status, code) => (status, code),
-            Self::Cut => (CUT, "Cut"),
-        };
-        let code = S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::InternalError);
-        let mut error = S3Error::with_message(code, "a fault that a test asked for");
-        error.set_status_code(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
-        error
-    }
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The service, except that a response marked so becomes a broken connection.
-#[derive(Debug, Clone)]
-pub(super) struct CutConnections {
-    service: S3Service,
-}
-
-impl CutConnections {
-    pub(super) fn new(service: S3Service) -> Self {
-        Self { service }
-    }
-}
-
-impl hyper::service::Service<HttpRequest<Incoming>> for CutConnections {
-    type Response = HttpResponse;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Self::Error>> + Send>>;
-
-    fn call(&self, request: HttpRequest<Incoming>) -> Self::Future {
-        let answer = hyper::service::Service::call(&self.service, request);
-        Box::pin(async move {
-            let response = answer
-                .await
-                .map_err(|error: HttpError| Box::<dyn std::error::Error + Send + Sync>::from(error))?;
-            if response.status().as_u16() == CUT {
-                Err("a cut that a test asked for".into())
-            } else {
-                Ok(response)
-            }
-        })
-    }
 }

@@ -11,16 +11,18 @@ use std::thread::JoinHandle;
 use highwater_archive::store::{self, Store, StoreError, StoreSpec};
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
-use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 mod backend;
 mod faults;
+mod front;
 mod keys;
 
 pub use backend::{Object, Objects};
 pub use faults::{Fault, Faults, Operation, Request, Response, When};
+use front::Front;
 pub use keys::Keys;
 
 /// The only bucket there is.
@@ -49,8 +51,8 @@ impl S3Server {
             S3ServiceBuilder::new(backend::Backend::new(Arc::clone(&objects), Arc::clone(&faults)));
         let keys = Arc::new(Keys::default());
         builder.set_auth(keys::Shared(Arc::clone(&keys)));
-        let service = builder.build();
-        let (address, stop, thread) = serve(service);
+        let front = front::Front::new(builder.build(), Arc::clone(&faults));
+        let (address, stop, thread) = serve(front);
         Self { address, objects, faults, keys, stop: Some(stop), thread: Some(thread) }
     }
 
@@ -119,7 +121,7 @@ impl Drop for S3Server {
 }
 
 /// Binds, then serves on a new thread until told to stop.
-fn serve(service: S3Service) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+fn serve(service: Front) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on the loopback interface");
     listener.set_nonblocking(true).expect("a listener that does not block");
     let address = listener.local_addr().expect("the address just bound");
@@ -137,10 +139,10 @@ fn serve(service: S3Service) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>
     (address, stop, thread.expect("a thread for the S3 service"))
 }
 
-async fn accept(listener: TcpListener, service: S3Service) {
+async fn accept(listener: TcpListener, service: Front) {
     loop {
         let (socket, _) = listener.accept().await.expect("a connection to the S3 service");
-        let service = faults::CutConnections::new(service.clone());
+        let service = service.clone();
         tokio::spawn(async move {
             let connections = Builder::new();
             // A connection that breaks is the client's matter, or a fault that was asked for.

@@ -13,7 +13,9 @@
 //! 3. `instance`: the machine's managed identity, where the firmware says that this is Azure or `IDENTITY_ENDPOINT` is set;
 //!    `client_id` chooses where there are several.
 //!
-//! Tokens are asked for anew five minutes before they expire, at `AZURE_AUTHORITY_HOST` if that is set.
+//! Tokens are renewed in time ([`super::renewed`]), at `AZURE_AUTHORITY_HOST` if that is set.
+
+use std::sync::Arc;
 
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::azure::split_sas;
@@ -21,7 +23,9 @@ use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::client::{self, Endpoint, Place};
-use super::{CloudStore, Dialect};
+use super::renewed::Renewed;
+use super::service::Service;
+use super::{CloudStore, Dialect, Persistence};
 use crate::store::spec::Environment;
 use crate::store::{Credentials, StoreError, StoreSpec};
 
@@ -49,6 +53,7 @@ pub(crate) fn open(
     url: &Url,
     spec: &StoreSpec,
     environment: &Environment<'_>,
+    persistence: Persistence,
 ) -> Result<CloudStore, StoreError> {
     let place = Place::of(url)?;
     if !is_container(&place.root) {
@@ -56,11 +61,12 @@ pub(crate) fn open(
     }
     let mut spec = spec.clone();
     let source = settle(&mut spec, environment, &place.name)?;
+    let service = Service::new(&DIALECT, &place.name, persistence);
     let endpoint = Endpoint::of(&spec, &place)?;
     let mut builder = MicrosoftAzureBuilder::new()
         .with_container_name(&place.root)
         .with_retry(client::retries())
-        .with_client_options(client::options(&spec, endpoint.as_ref(), &place)?);
+        .with_client_options(client::options(&spec, endpoint.as_ref(), &place, persistence)?);
     if let Some(account) = &spec.account {
         builder = builder.with_account(account);
     }
@@ -68,8 +74,14 @@ pub(crate) fn open(
         builder = builder.with_endpoint(endpoint.text().to_owned());
     }
     builder = with_credentials(builder, &spec, &place)?;
-    let client = builder.build().map_err(|error| place.invalid(error.to_string()))?;
-    CloudStore::new(client, &DIALECT, place, spec, source)
+    let wrong = |error: object_store::Error| place.invalid(error.to_string());
+    if spec.account_key.is_none() && spec.sas_token.is_none() {
+        let asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        let provider = Arc::clone(asking.build().map_err(wrong)?.credentials());
+        builder = builder.with_credentials(Renewed::before(provider, Arc::clone(service.seen())));
+    }
+    let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
+    CloudStore::new(client, service, place, spec, source)
 }
 
 /// Gives the client the credentials that were settled on, and no others, since it has an order of its own.

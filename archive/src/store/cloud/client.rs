@@ -5,10 +5,11 @@ use std::path::Path as FilePath;
 use std::time::Duration;
 
 use object_store::path::Path;
-use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
+use object_store::{Certificate, ClientOptions, RetryConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use super::Persistence;
 use crate::store::spec::Environment;
 use crate::store::{StoreError, StoreSpec};
 
@@ -16,12 +17,6 @@ use crate::store::{StoreError, StoreSpec};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without any progress; a put of 32 MiB counts as one step, so this allows 270 kB/s.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
-/// For one attempt, body included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
-/// For all attempts of a request; what is longer is for the caller to decide.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
-const MAX_RETRIES: usize = 8;
-
 /// Metadata services: they answer on this host alone, and no proxy may stand between.
 const NEVER_BY_PROXY: &str =
     "169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::23,metadata.google.internal";
@@ -82,9 +77,9 @@ impl Place {
     }
 }
 
-/// How requests are tried again.
+/// The client's own retries are off: they would send what was signed once ([`super::service`]).
 pub(super) fn retries() -> RetryConfig {
-    RetryConfig { backoff: BackoffConfig::default(), max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT }
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
 /// Makes explicit which proxy the environment names, as curl reads it: by the scheme of the service, then for all.
@@ -110,12 +105,13 @@ pub(super) fn options(
     spec: &StoreSpec,
     endpoint: Option<&Endpoint>,
     place: &Place,
+    persistence: Persistence,
 ) -> Result<ClientOptions, StoreError> {
     let mut options = ClientOptions::new()
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.url.scheme() == "http"))
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_read_timeout(READ_TIMEOUT)
-        .with_timeout(REQUEST_TIMEOUT);
+        .with_connect_timeout(CONNECT_TIMEOUT.min(persistence.attempt))
+        .with_read_timeout(READ_TIMEOUT.min(persistence.attempt))
+        .with_timeout(persistence.attempt);
     if let Some(path) = &spec.ca_file {
         let wrong = |reason| {
             let reason = format!("{}: {reason}", path.display());

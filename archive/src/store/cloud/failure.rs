@@ -10,6 +10,19 @@ use std::fmt::Write as _;
 use super::Dialect;
 use crate::store::StoreError;
 
+/// What services call being asked too often, beside the statuses 429 and 503.
+const SLOW_DOWN: [&str; 9] = [
+    "SlowDown",
+    "SlowDownRead",
+    "SlowDownWrite",
+    "ServerBusy",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "Throttling",
+    "ThrottlingException",
+    "rateLimitExceeded",
+];
+
 /// The longest text of a service that is passed on, in bytes.
 const MAX_REASON_BYTES: usize = 600;
 
@@ -54,14 +67,31 @@ impl Failure {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
     }
 
-    /// A 404 without a word about what is missing, as HEAD must give.
-    pub(super) fn is_unnamed_absence(&self) -> bool {
-        self.status == Some(404) && self.code.is_none()
+    /// The service is too full, or we ask too often.
+    pub(super) fn asks_to_slow_down(&self) -> bool {
+        matches!(self.status, Some(429 | 503)) || self.is_one_of(&SLOW_DOWN)
+    }
+
+    /// The service does not let us.
+    pub(super) fn is_refusal(&self, dialect: &Dialect) -> bool {
+        matches!(self.status, Some(401 | 403))
+            || self.is_one_of(dialect.unknown_credentials)
+            || self.is_one_of(&["RequestTimeTooSkewed"])
+    }
+
+    /// Says more.
+    pub(super) fn add(&mut self, text: &str) {
+        self.reason = format!("{} ({text})", self.reason);
+    }
+
+    /// A refusal or an absence without a word about what it is, as HEAD must give.
+    pub(super) fn is_unnamed(&self) -> bool {
+        matches!(self.status, Some(400 | 401 | 403 | 404)) && self.code.is_none()
     }
 
     /// The service itself says that one object of a bulk delete is not there.
     pub(super) fn is_absence_in_bulk(&self) -> bool {
-        self.in_bulk && self.is_unnamed_absence()
+        self.in_bulk && self.status == Some(404) && self.code.is_none()
     }
 
     pub(super) fn into_store_error(
@@ -81,10 +111,12 @@ impl Failure {
         }
         let busy = named(dialect.busy);
         let unknown_to_it = named(dialect.unknown_credentials);
+        let slow = self.asks_to_slow_down();
+        let clocks = named(&["RequestTimeTooSkewed"]);
         let reason = self.reason;
         match self.status {
-            _ if busy => StoreError::Unavailable { operation, path, store, reason },
-            _ if unknown_to_it => StoreError::PermissionDenied { operation, path, store, reason },
+            _ if busy || slow => StoreError::Unavailable { operation, path, store, reason },
+            _ if unknown_to_it || clocks => StoreError::PermissionDenied { operation, path, store, reason },
             Some(401 | 403) => StoreError::PermissionDenied { operation, path, store, reason },
             Some(408 | 409 | 425 | 429) | None => StoreError::Unavailable { operation, path, store, reason },
             Some(300..=499) => StoreError::Refused { operation, path, store, reason },

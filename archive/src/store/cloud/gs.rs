@@ -7,9 +7,10 @@
 //! 1. `static`: `service_account_key`; the file that `GOOGLE_APPLICATION_CREDENTIALS` names; the one that `gcloud` keeps below
 //!    `HOME`. Each must be the JSON key of a service account, with which every hour's token is signed here, without asking.
 //! 2. `instance`: the machine's or, in Kubernetes, the workload's account by the metadata server, where the firmware says that
-//!    this is Google's or `GCE_METADATA_HOST` is set. Its tokens are asked for anew before they expire.
+//!    this is Google's or `GCE_METADATA_HOST` is set. Its tokens are renewed in time ([`super::renewed`]).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use object_store::gcp::GoogleCloudStorageBuilder;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -17,7 +18,9 @@ use serde::Deserialize;
 use url::Url;
 
 use super::client::{self, Endpoint, Place};
-use super::{CloudStore, Dialect};
+use super::renewed::Renewed;
+use super::service::Service;
+use super::{CloudStore, Dialect, Persistence};
 use crate::store::spec::Environment;
 use crate::store::{Credentials, StoreError, StoreSpec};
 
@@ -47,10 +50,12 @@ pub(crate) fn open(
     url: &Url,
     spec: &StoreSpec,
     environment: &Environment<'_>,
+    persistence: Persistence,
 ) -> Result<CloudStore, StoreError> {
     let place = Place::of(url)?;
     let mut spec = spec.clone();
     let source = settle(&mut spec, environment, &place.name)?;
+    let service = Service::new(&DIALECT, &place.name, persistence);
     if spec.credentials == Credentials::Instance
         && let Some(path) = well_known(environment)
     {
@@ -67,15 +72,21 @@ pub(crate) fn open(
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&place.root)
         .with_retry(client::retries())
-        .with_client_options(client::options(&spec, endpoint.as_ref(), &place)?);
+        .with_client_options(client::options(&spec, endpoint.as_ref(), &place, persistence)?);
     if let Some(endpoint) = &endpoint {
         builder = builder.with_base_url(endpoint.text());
     }
     if let Some(key) = spec.service_account_key.as_ref().filter(|_| spec.credentials == Credentials::Static) {
         builder = builder.with_service_account_key(key.expose_secret());
     }
-    let client = builder.build().map_err(|error| place.invalid(error.to_string()))?;
-    CloudStore::new(client, &DIALECT, place, spec, source)
+    let wrong = |error: object_store::Error| place.invalid(error.to_string());
+    if spec.credentials == Credentials::Instance {
+        let asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        let provider = Arc::clone(asking.build().map_err(wrong)?.credentials());
+        builder = builder.with_credentials(Renewed::before(provider, Arc::clone(service.seen())));
+    }
+    let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
+    CloudStore::new(client, service, place, spec, source)
 }
 
 /// Makes explicit what the environment decides; gives in words where the credentials come from.
@@ -161,7 +172,7 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::File::create_new(&path).unwrap();
         let url = Url::parse(&spec.url).unwrap();
-        let error = open(&url, &spec, &environment).unwrap_err();
+        let error = open(&url, &spec, &environment, Persistence::USUAL).unwrap_err();
         assert!(matches!(error, StoreError::MissingCredentials { .. }), "{error:?}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert!(error.hint().unwrap().contains("static"));

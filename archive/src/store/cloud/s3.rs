@@ -11,14 +11,18 @@
 //! 4. `instance`: the machine's role by IMDSv2, where the firmware says that this is EC2 or
 //!    `AWS_EC2_METADATA_SERVICE_ENDPOINT` is set, unless `AWS_EC2_METADATA_DISABLED` is `true`.
 //!
-//! All but the first are temporary, and asked for anew five minutes before they expire.
+//! All but the first are temporary, and renewed in time ([`super::renewed`]).
+
+use std::sync::Arc;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::client::{self, Endpoint, Place};
-use super::{CloudStore, Dialect};
+use super::renewed::Renewed;
+use super::service::Service;
+use super::{CloudStore, Dialect, Persistence};
 use crate::store::spec::Environment;
 use crate::store::{Credentials, Encryption, StoreError, StoreSpec};
 
@@ -44,10 +48,12 @@ pub(crate) fn open(
     url: &Url,
     spec: &StoreSpec,
     environment: &Environment<'_>,
+    persistence: Persistence,
 ) -> Result<CloudStore, StoreError> {
     let place = Place::of(url)?;
     let mut spec = spec.clone();
     let source = settle(&mut spec, environment, &place.name)?;
+    let service = Service::new(&DIALECT, &place.name, persistence);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&place.root)
         .with_region(spec.region.as_deref().unwrap_or(DEFAULT_REGION))
@@ -69,9 +75,15 @@ pub(crate) fn open(
     if let Some(endpoint) = &endpoint {
         builder = builder.with_endpoint(endpoint.text());
     }
-    let builder = builder.with_client_options(client::options(&spec, endpoint.as_ref(), &place)?);
-    let client = builder.build().map_err(|error| place.invalid(error.to_string()))?;
-    CloudStore::new(client, &DIALECT, place, spec, source)
+    let wrong = |error: object_store::Error| place.invalid(error.to_string());
+    builder = builder.with_client_options(client::options(&spec, endpoint.as_ref(), &place, persistence)?);
+    if !matches!(spec.credentials, Credentials::Auto | Credentials::Static) {
+        let asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        let provider = Arc::clone(asking.build().map_err(wrong)?.credentials());
+        builder = builder.with_credentials(Renewed::before(provider, Arc::clone(service.seen())));
+    }
+    let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
+    CloudStore::new(client, service, place, spec, source)
 }
 
 /// Gives the client the credentials that were settled on, and no others, since it has an order of its own.

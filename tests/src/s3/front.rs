@@ -1,0 +1,121 @@
+//! What stands before the S3 service: it sees each request as it came, and answers in the service's place where a fault says so.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::{Request as HttpRequest, StatusCode, Uri};
+use s3s::service::S3Service;
+use s3s::{Body, HttpError, HttpResponse};
+
+use super::BUCKET;
+use super::faults::{Faults, Operation, Response, When};
+use crate::http::{BoxError, Reply, cut_after, service_date};
+
+/// The service with its faults.
+#[derive(Debug, Clone)]
+pub(super) struct Front {
+    service: S3Service,
+    faults: Arc<Faults>,
+}
+
+impl Front {
+    pub(super) fn new(service: S3Service, faults: Arc<Faults>) -> Self {
+        Self { service, faults }
+    }
+
+    async fn answer(self, request: HttpRequest<Incoming>) -> Result<HttpResponse, BoxError> {
+        let (operation, key) = asked(request.method().as_str(), request.uri());
+        let inside = self.faults.enter();
+        let fault = self.faults.arrived(operation, &key, request.headers()).await;
+        let Some(_inside) = inside else {
+            drop(request.into_body().collect().await?);
+            return reply(operation, Reply::error(503, "SlowDown", "Please reduce your request rate."));
+        };
+        let (when, failure) = match fault {
+            None => return self.pass(request).await,
+            Some(fault) => fault,
+        };
+        match (when, &failure) {
+            (When::BeforeEffect, Response::Half) | (When::AfterEffect, _) => {
+                let answer = self.pass(request).await?;
+                if failure == Response::Half {
+                    half(answer).await
+                } else {
+                    reply(operation, Reply::failed(failure).await)
+                }
+            }
+            // The body comes first: a client that is turned away half-way through sees a broken pipe and not the reason.
+            (When::BeforeEffect, _) => {
+                drop(request.into_body().collect().await?);
+                reply(operation, Reply::failed(failure).await)
+            }
+        }
+    }
+
+    async fn pass(&self, request: HttpRequest<Incoming>) -> Result<HttpResponse, BoxError> {
+        let answer = hyper::service::Service::call(&self.service, request).await;
+        answer.map_err(|error: HttpError| BoxError::from(error))
+    }
+}
+
+/// What a request asks for, and of what.
+fn asked(method: &str, uri: &Uri) -> (Operation, String) {
+    let path = uri.path().trim_start_matches('/');
+    // With the bucket in the host's name, the path is the key.
+    let key = path.strip_prefix(BUCKET).map_or(path, |rest| rest.trim_start_matches('/'));
+    let query = uri.query().unwrap_or_default();
+    let operation = match method {
+        "PUT" => Operation::Put,
+        "HEAD" => Operation::Head,
+        "DELETE" => Operation::Delete,
+        _ if query.contains("list-type=2") => {
+            let prefix = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "prefix");
+            return (Operation::List, prefix.map(|(_, prefix)| prefix.into_owned()).unwrap_or_default());
+        }
+        _ => Operation::Get,
+    };
+    (operation, key.to_owned())
+}
+
+fn reply(operation: Operation, reply: Reply) -> Result<HttpResponse, BoxError> {
+    let Reply::Response { status, headers, body, .. } = reply else {
+        return Err("a cut that a test asked for".into());
+    };
+    let body = if operation == Operation::Head { Bytes::new() } else { body };
+    let mut response = HttpResponse::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status)?;
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_str(&value)?);
+    }
+    Ok(response)
+}
+
+/// Half of an answer, announced as the whole: the connection ends there.
+async fn half(answer: HttpResponse) -> Result<HttpResponse, BoxError> {
+    let (mut parts, body) = answer.into_parts();
+    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+    parts.headers.insert("content-length", HeaderValue::from(body.len()));
+    parts.headers.remove("transfer-encoding");
+    Ok(HttpResponse::from_parts(parts, Body::http_body_unsync(cut_after(body.slice(..body.len() / 2)))))
+}
+
+impl hyper::service::Service<HttpRequest<Incoming>> for Front {
+    type Response = HttpResponse;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, BoxError>> + Send>>;
+
+    fn call(&self, request: HttpRequest<Incoming>) -> Self::Future {
+        let front = self.clone();
+        Box::pin(async move {
+            let date = HeaderValue::from_str(&service_date(&front.faults))?;
+            let mut answer = front.answer(request).await?;
+            answer.headers_mut().insert("date", date);
+            Ok(answer)
+        })
+    }
+}
