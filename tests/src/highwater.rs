@@ -169,6 +169,15 @@ impl Finished {
         self.stdout
     }
 
+    /// Holds that the command ended so, with these words on standard output.
+    #[track_caller]
+    pub fn says(self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self}");
+        for word in words {
+            assert!(self.stdout.contains(word), "standard output does not say {word:?}: {self}");
+        }
+    }
+
     /// Standard error of a command that must have failed so.
     #[track_caller]
     pub fn failure(self, code: i32, words: &[&str]) -> String {

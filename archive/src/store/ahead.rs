@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::SignedDuration;
 use tokio::task::JoinHandle;
 
 use super::{Created, ListEntry, Listing, ObjectInfo, ObjectStream, Store, StoreError};
@@ -108,6 +109,10 @@ impl Store for Ahead {
 
     fn credentials(&self) -> Option<String> {
         self.store.credentials()
+    }
+
+    fn clock_skew(&self) -> Option<SignedDuration> {
+        self.store.clock_skew()
     }
 }
 
