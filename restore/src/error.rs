@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use highwater_archive::catalog::{CatalogError, ResolveError};
 use highwater_archive::durable::DurableError;
+use highwater_archive::lineage::LineageError;
 use highwater_archive::manifest::ManifestError;
 use highwater_pitr::control::ControlError;
 
@@ -12,7 +13,7 @@ use crate::host::HostError;
 use crate::ownership::OwnerError;
 use crate::places::PlaceError;
 use crate::plan_file::PlanFileError;
-use crate::rebuild::RebuildError;
+use crate::rebuild::{INCOMPLETE_MARKER, RebuildError};
 use crate::replayed::ReplayedError;
 use crate::server::ServerError;
 use crate::tablespaces::TablespaceError;
@@ -40,11 +41,77 @@ pub enum RestoreError {
         /// What has it.
         by: String,
     },
-    /// An earlier restore has not finished there.
-    #[error("{} holds a restore that did not finish", path.display())]
+    /// An earlier restore has not finished there, and does not say which.
+    #[error("{} holds a restore that did not finish, and its record cannot be read: {reason}", path.display())]
     Incomplete {
         /// The directory.
         path: PathBuf,
+        /// What is wrong with the record.
+        reason: String,
+    },
+    /// Another process restores there.
+    #[error("another restore is at work in {}", path.display())]
+    AtWork {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An earlier restore has not finished there, and it is not the one that is asked for.
+    #[error("{} holds a restore that did not finish, and it is another one: {what}", path.display())]
+    OtherRestore {
+        /// The directory.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// A restore came to its end but for its record, and a server has run there since.
+    #[error("{} holds a restore that did not finish, and a server has run there since (system identifier {system_identifier})", path.display())]
+    Started {
+        /// The directory.
+        path: PathBuf,
+        /// Of the cluster there.
+        system_identifier: u64,
+    },
+    /// What is there is another cluster.
+    #[error("{} is of system identifier {found}, and the backup of {backup}: another cluster", path.display())]
+    OtherCluster {
+        /// The directory.
+        path: PathBuf,
+        /// Its system identifier.
+        found: u64,
+        /// That of the backup.
+        backup: u64,
+    },
+    /// Another server uses a place of this cluster.
+    #[error("{} is used by the server of {} too", path.display(), data_dir.display())]
+    InUse {
+        /// The place.
+        path: PathBuf,
+        /// The other data directory.
+        data_dir: PathBuf,
+    },
+    /// What is there is no data directory that could be compared.
+    #[error("{} is not empty, and no data directory: it has no global/pg_control", path.display())]
+    NoCluster {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// WAL there waits to be archived.
+    #[error("{} holds WAL that was never archived, {count} files from {first} on, and all of pg_wal would be removed", path.display())]
+    Unarchived {
+        /// The directory.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A pack that the backup needs is not whole.
+    #[error("{pack} is needed for this backup, and {problem}; nothing was changed")]
+    PackGone {
+        /// The object's path below the lineage.
+        pack: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The directory belongs to someone else, and PostgreSQL will not start in it.
     #[error("{} belongs to user {owner}, and the restored server would run as {server}", path.display())]
@@ -130,6 +197,9 @@ pub enum RestoreError {
     /// This host does not suit the cluster.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// The lineage could not be asked.
+    #[error(transparent)]
+    Lineage(#[from] LineageError),
     /// The owner.
     #[error(transparent)]
     Owner(#[from] OwnerError),
@@ -168,20 +238,54 @@ impl RestoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unfinished { written, cause, .. } => {
+                let first = cause.hint().map_or_else(String::new, |hint| format!("{hint}; then "));
+                let again = "type the same command again, and what was written is kept";
                 let words: Vec<String> = written
                     .iter()
                     .map(|path| crate::conf_file::shell_word(&path.display().to_string()))
                     .collect();
-                let first = cause.hint().map_or_else(String::new, |hint| format!("{hint}; then "));
-                Some(format!(
-                    "{first}remove what was written, and restore again: rm -rf {}",
-                    words.join(" ")
-                ))
+                // What was a cluster before is nothing to remove.
+                let give_up = if words.is_empty() {
+                    String::new()
+                } else {
+                    format!(". To give it up: rm -rf {}", words.join(" "))
+                };
+                Some(format!("{first}{again}{give_up}"))
             }
             Self::NotAbsolute { .. } => Some("write the whole path, from /".into()),
-            Self::Running { .. } => Some("restore beside it, or stop it and move its directory away first".into()),
+            Self::Running { .. } => {
+                Some("restore beside it, or stop it first, and move its directory away or use --delta".into())
+            }
             Self::PortTaken { .. } => Some("choose one with --port".into()),
             Self::Incomplete { .. } => Some("remove what it left, or name another directory".into()),
+            Self::AtWork { .. } => Some("wait until it has come to its end".into()),
+            Self::OtherRestore { .. } => Some(
+                "type the command that began it, to go on; or remove what it left, or name another directory. \
+                 With --delta what is there may become another backup of the same cluster"
+                    .into(),
+            ),
+            Self::Started { path, .. } => Some(format!(
+                "to keep that cluster, remove the record: rm {}; to bring it to the state of the backup, use --delta",
+                crate::conf_file::shell_word(&path.join(INCOMPLETE_MARKER).display().to_string())
+            )),
+            Self::OtherCluster { .. } => {
+                Some("name the data directory of this cluster, or an empty or absent one".into())
+            }
+            Self::InUse { .. } => Some(
+                "one of the two is a copy that was made with its links: restore into an empty directory, with \
+                 --tablespace-map and --wal-dir"
+                    .into(),
+            ),
+            Self::NoCluster { .. } => Some(
+                "--delta works in the data directory of the same cluster; name it, or an empty or absent directory".into(),
+            ),
+            Self::Unarchived { path, .. } => Some(format!(
+                "archive it first: start the server, or run archive-push on each; where it is not wanted, remove {}",
+                crate::conf_file::shell_word(&path.join("pg_wal/archive_status").display().to_string()) + "/*.ready"
+            )),
+            Self::PackGone { .. } => Some(
+                "restore from another backup with --backup, or from another repository that holds this one".into(),
+            ),
             Self::WrongOwner { .. } => Some("name the owner with --owner, or give the directory to that user".into()),
             Self::NoSpace { .. } => {
                 Some("free space there, or put a part elsewhere with --tablespace-map or --wal-dir".into())
@@ -206,6 +310,7 @@ impl RestoreError {
             Self::Manifest(error) => error.hint(),
             Self::Control(error) => error.hint(),
             Self::Host(error) => error.hint(),
+            Self::Lineage(error) => error.hint(),
             Self::Owner(error) => error.hint(),
             Self::Tablespace(error) => error.hint(),
             Self::Replayed(error) => error.hint(),
@@ -227,6 +332,13 @@ impl RestoreError {
             | Self::Running { .. }
             | Self::PortTaken { .. }
             | Self::Incomplete { .. }
+            | Self::AtWork { .. }
+            | Self::OtherRestore { .. }
+            | Self::Started { .. }
+            | Self::OtherCluster { .. }
+            | Self::InUse { .. }
+            | Self::NoCluster { .. }
+            | Self::Unarchived { .. }
             | Self::WrongOwner { .. }
             | Self::NoSpace { .. }
             | Self::Unrunnable { .. }
@@ -239,9 +351,11 @@ impl RestoreError {
             | Self::Replayed(_)
             | Self::Server(ServerError::NotInstalled { .. } | ServerError::WrongInstallation { .. }) => true,
             Self::Unfinished { .. }
+            | Self::PackGone { .. }
             | Self::Resolve(_)
             | Self::Catalog(_)
             | Self::Manifest(_)
+            | Self::Lineage(_)
             | Self::Control(_)
             | Self::Rebuild(_)
             | Self::PlanFile(_)

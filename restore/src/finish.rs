@@ -1,7 +1,7 @@
 //! From a rebuilt data directory to one that starts, recovers to its target, and goes no further.
 //!
 //! The order is the safety: the directories that replay will need, configuration, the plan and recovery settings, the signal file, `tablespace_map` and
-//! `backup_label`, and only then `pg_control`, without which no server starts. The marker of an incomplete restore goes last.
+//! `backup_label`, and only then `pg_control`, without which no server starts. What marks an unfinished restore goes last.
 //! Whatever breaks on the way leaves a directory that cannot be mistaken for a cluster.
 
 use std::path::{Path, PathBuf};
@@ -18,9 +18,10 @@ use crate::listening::Listening;
 use crate::outside::{self, give};
 use crate::plan_file::{self, PLAN_FILE, PlanBounds, RepositoryToPlan};
 use crate::preflight::{Preflight, Request};
-use crate::rebuild::{INCOMPLETE_MARKER, OWN_DIRECTORY};
+use crate::rebuild::OWN_DIRECTORY;
 use crate::settings::{self, Recovery, SIGNAL_FILES};
 use crate::tablespaces;
+use crate::unfinished::Claim;
 
 /// The file our settings go into: PostgreSQL reads it after every other one.
 const AUTO_CONF: &str = "postgresql.auto.conf";
@@ -43,14 +44,26 @@ pub struct Finished {
 /// # Errors
 /// [`RestoreError::Unfinished`]: the directory then does not start.
 pub fn finish(
+    mut claim: Claim,
     preflight: &Preflight,
     request: &Request,
     cluster: &highwater_archive::names::ClusterName,
     repositories: &[RepositoryToPlan<'_>],
     now: jiff::Timestamp,
 ) -> Result<Finished, RestoreError> {
-    write(preflight, request, cluster, repositories, now)
-        .map_err(|error| preflight.unfinished(request, error))
+    let finish = || -> Result<Finished, RestoreError> {
+        let configuration = &preflight.configuration;
+        configuration.check_entries()?;
+        claim.configures(configuration.entries())?;
+        let written = write(preflight, request, cluster, repositories, now);
+        if let Err(RestoreError::ConfigExists { path }) = &written {
+            claim.gives_up(path)?;
+        }
+        let finished = written?;
+        claim.end()?;
+        Ok(finished)
+    };
+    finish().map_err(|error| preflight.unfinished(request, error))
 }
 
 fn write(
@@ -141,13 +154,6 @@ fn write(
     durable::fsync_dir(&data_dir.join(OWN_DIRECTORY))?;
     durable::fsync_dir(data_dir)?;
     put(data_dir, "global/pg_control", &manifest.control.bytes, owner, manifest.control.mode)?;
-    let marker = data_dir.join(INCOMPLETE_MARKER);
-    std::fs::remove_file(&marker).map_err(|source| RestoreError::Io {
-        what: "remove",
-        path: marker,
-        source,
-    })?;
-    durable::fsync_dir(&data_dir.join(OWN_DIRECTORY))?;
     Ok(Finished {
         config_file: placed.config_file,
         listening: Listening::of(|name| last_value(&configuration, name)),

@@ -10,6 +10,12 @@ use std::process::Stdio;
 
 use crate::ownership::Account;
 
+/// What a filesystem of its own has at its root, and nobody minds.
+pub const LOST_AND_FOUND: &str = "lost+found";
+
+/// A file in every place of a restore that has not come to its end but the data directory: it says which restore's the place is.
+pub const PLACE_MARKER: &str = "highwater-restore.incomplete";
+
 /// What a directory is to be filled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -73,10 +79,15 @@ impl PlaceError {
                 Some("give that user the right (chmod o+x), or name a place below another directory".into())
             }
             Self::NotEmpty { what: Purpose::Tablespace(_), .. } => Some(
-                "nothing is ever deleted or replaced here; map the tablespace elsewhere with --tablespace-map A=B".into(),
+                "nothing is deleted or replaced here; map the tablespace elsewhere with --tablespace-map A=B".into(),
             ),
-            Self::NotEmpty { what: Purpose::Target | Purpose::Wal, .. } => {
-                Some("nothing is ever deleted or replaced here; name an empty or absent directory".into())
+            Self::NotEmpty { what: Purpose::Target, .. } => Some(
+                "nothing is deleted or replaced here; name an empty or absent directory, or with --delta a data \
+                 directory of this cluster"
+                    .into(),
+            ),
+            Self::NotEmpty { what: Purpose::Wal, .. } => {
+                Some("nothing is deleted or replaced here; name an empty or absent directory".into())
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Everything that can be known before the first byte is written.
 //!
-//! In this order, each a reason to refuse: the directories are absent or empty and no server runs there; the archive reaches
-//! the target without a gap; the backup's manifest is there and authentic; every tablespace has a place; the owner exists
+//! In this order, each a reason to refuse: no server runs there, and the directories are absent, empty, or proven to be this
+//! restore's to fill ([`crate::standing`]); the archive reaches
+//! the target without a gap; the backup's manifest is there and authentic, and where there is something to lose its whole file list
+//! and every pack too; every tablespace has a place; the owner exists
 //! here and can run `restore_command`; every place can be written and be entered by the server's user, and no configuration file
 //! stands where one is to be put; there is space on each filesystem; a server of its major is here, and where it is to be started its
 //! port is free; and that server opens it, with its libraries ([`host`]). Nothing is created, but for a directory under the system's temporary one that is
@@ -27,17 +29,21 @@ use crate::outside::{Relocation, outside_path};
 use crate::ownership::{self, Account};
 use crate::places::{self, Purpose};
 use crate::plan_file::RepositoryToPlan;
-use crate::rebuild::{INCOMPLETE_MARKER, RebuildError};
+use crate::rebuild::{RebuildError, version_directory};
 use crate::replayed::{self, Destinations, Replayed};
-use crate::server::{self, Installation, ServerError};
-use crate::space::{self, Space};
+use crate::server::{Installation, ServerError};
+use crate::space::{self, Filled, Space};
+use crate::standing::{Asked, Found, Standing};
 use crate::tablespaces::{self, Known, Mapping, Placed};
+use crate::whole;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The new data directory: absent or empty.
+    /// The new data directory: absent or empty, or what an earlier restore of the same left there.
     pub target_dir: PathBuf,
+    /// The data directory may be one of this cluster, to be brought to the state of the backup.
+    pub delta: bool,
     /// Where recovery shall stop.
     pub target: RecoveryTarget,
     /// Follow this timeline and no newer one.
@@ -99,6 +105,10 @@ pub struct Preflight {
     pub plan: Plan,
     /// The backup.
     pub manifest: Manifest,
+    /// What stands at the target.
+    pub standing: Standing,
+    /// Where `pg_wal` goes, when not in the data directory.
+    pub wal_dir: Option<PathBuf>,
     /// Where each tablespace goes.
     pub tablespaces: Vec<Placed>,
     /// The tablespaces that replay makes, each at its own path.
@@ -123,8 +133,15 @@ impl Preflight {
     /// `cause` broke off the restore after it had begun to write: an error that says what that left, and what to type.
     pub fn unfinished(&self, request: &Request, cause: impl Into<RestoreError>) -> RestoreError {
         let cause = cause.into();
-        let mut written: Vec<PathBuf> = filled(request, &self.tablespaces).map(Path::to_owned).collect();
+        let wal_dir = self.wal_dir.as_deref();
+        let mut written: Vec<PathBuf> =
+            filled(request, wal_dir, &self.tablespaces).map(Path::to_owned).collect();
         written.extend(self.configuration.entries());
+        match self.standing.found() {
+            Found::Cluster => written.clear(),
+            Found::Unfinished(record) if record.in_place => written.clear(),
+            Found::Unfinished(_) | Found::Nothing => {}
+        }
         match &cause {
             // Somebody else writes here: nothing is ours to remove.
             RestoreError::Rebuild(RebuildError::Io { source, .. })
@@ -140,8 +157,12 @@ impl Preflight {
 }
 
 /// The directories that a restore fills: the data directory, `pg_wal` where it lies elsewhere, tablespaces.
-fn filled<'a>(request: &'a Request, tablespaces: &'a [Placed]) -> impl Iterator<Item = &'a Path> {
-    let own = [Some(request.target_dir.as_path()), request.wal_dir.as_deref()];
+fn filled<'a>(
+    request: &'a Request,
+    wal_dir: Option<&'a Path>,
+    tablespaces: &'a [Placed],
+) -> impl Iterator<Item = &'a Path> {
+    let own = [Some(request.target_dir.as_path()), wal_dir];
     own.into_iter().flatten().chain(tablespaces.iter().map(|placed| placed.directory.as_path()))
 }
 
@@ -153,7 +174,13 @@ pub async fn preflight(
     repositories: &[RepositoryToPlan<'_>],
     request: &Request,
 ) -> Result<Preflight, RestoreError> {
-    check_directories(request)?;
+    let mut standing = check_directories(request)?;
+    // What is not asked for otherwise is where it was.
+    let request = &Request {
+        wal_dir: request.wal_dir.clone().or_else(|| standing.wal_dir()),
+        backup: request.backup.clone().or_else(|| standing.backup()),
+        ..request.clone()
+    };
     let mut notes = Vec::new();
     let held = look_into(repositories, request, &mut notes).await?;
     let holdings: Vec<Holding<'_>> = held
@@ -172,29 +199,54 @@ pub async fn preflight(
     let repository = giver.map(|((repository, _), _)| *repository).ok_or_else(unwritable)?;
     let lineage = Arc::new(repository.lineage.clone());
     let manifest = read_manifest(&lineage, &id).await?;
+    standing.check_cluster(&request.target_dir, &manifest)?;
 
     let Manifest { tablespaces, tablespace_map, .. } = &manifest;
+    let mappings: Vec<Mapping> =
+        request.mappings.iter().cloned().chain(standing.mappings(&manifest)).collect();
+    let request = &Request { mappings, ..request.clone() };
     let tablespaces = place_tablespaces(tablespaces, tablespace_map, &plan.stop.tablespaces, request)?;
     for placed in &tablespaces {
-        places::check_empty(Purpose::Tablespace(placed.oid), &placed.directory)?;
+        standing.check_place(Purpose::Tablespace(placed.oid), &placed.directory)?;
     }
     ControlFile::parse(&manifest.control.bytes)?;
-    let configuration = match &request.config_to {
+    let mut configuration = match &request.config_to {
         Some(directory) => Relocation::below(directory, &lineage, &manifest).await?,
         None => Relocation::beside(),
     };
-    configuration.check(filled(request, &tablespaces))?;
+    if let Found::Unfinished(record) = standing.found() {
+        configuration.go_on(&record.configuration);
+    }
+    let wal_dir = request.wal_dir.as_deref();
+    let asked = Asked {
+        target_dir: &request.target_dir,
+        wal_dir,
+        tablespaces: &tablespaces,
+        configuration: &configuration,
+        lineage: &lineage.id().to_string(),
+    };
+    standing.settle(&asked, &manifest, &version_directory(&manifest))?;
+    if !standing.is_nothing() {
+        whole::check(&lineage, &manifest).await?;
+    }
+    configuration.check(filled(request, wal_dir, &tablespaces))?;
     let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
     check_directory_owner(&request.target_dir, owner.as_ref())?;
     check_program(request, owner.as_ref())?;
-    let replayed = examine_replayed(&plan, &tablespaces, owner.as_ref(), request)?;
+    let replayed = examine_replayed(&plan, &tablespaces, &standing, owner.as_ref(), request)?;
     // What is filled and was there is given away, what it lies in is not.
-    let given = filled(request, &tablespaces).map(|path| (path, path.parent().unwrap_or(path)));
+    let given = filled(request, wal_dir, &tablespaces).map(|path| (path, path.parent().unwrap_or(path)));
     for (path, entered) in given.chain(request.config_to.as_deref().map(|path| (path, path))) {
         places::check(path, entered, owner.as_ref())?;
     }
-    let spaces =
-        space::measure(&request.target_dir, request.wal_dir.as_deref(), &manifest, &tablespaces, &plan)?;
+    let spaces = space::measure(Filled {
+        target_dir: &request.target_dir,
+        wal_dir,
+        tablespaces: &tablespaces,
+        manifest: &manifest,
+        plan: &plan,
+        present: &standing.present,
+    })?;
     notes.extend(plan.notes.iter().cloned());
     let installation = find_server(request, manifest.postgresql.major, &mut notes)?;
     if let Some(start) = &request.start {
@@ -228,6 +280,8 @@ pub async fn preflight(
         lineage,
         plan,
         manifest,
+        standing,
+        wal_dir: request.wal_dir.clone(),
         tablespaces,
         replayed,
         configuration,
@@ -269,7 +323,7 @@ async fn look_into<'a>(
 }
 
 /// The directories that are to be filled, before the archive is asked anything.
-fn check_directories(request: &Request) -> Result<(), RestoreError> {
+fn check_directories(request: &Request) -> Result<Standing, RestoreError> {
     let target = &request.target_dir;
     for path in [Some(target), request.wal_dir.as_ref(), request.config_to.as_ref()].into_iter().flatten() {
         if !path.is_absolute() {
@@ -279,21 +333,15 @@ fn check_directories(request: &Request) -> Result<(), RestoreError> {
             return Err(RestoreError::Unwritable { text: path.display().to_string() });
         }
     }
-    if server::is_running(target) {
-        return Err(RestoreError::Running { path: target.clone() });
-    }
-    if target.join(INCOMPLETE_MARKER).exists() {
-        return Err(RestoreError::Incomplete { path: target.clone() });
-    }
-    places::check_empty(Purpose::Target, target)?;
+    let standing = Standing::look(target, request.delta)?;
     if let Some(wal_dir) = &request.wal_dir {
-        places::check_empty(Purpose::Wal, wal_dir)?;
+        standing.check_place(Purpose::Wal, wal_dir)?;
         if places::overlap(wal_dir, target) {
             let (first, second) = (wal_dir.display().to_string(), target.display().to_string());
             return Err(tablespaces::TablespaceError::Overlap { first, second }.into());
         }
     }
-    Ok(())
+    Ok(standing)
 }
 
 /// PostgreSQL starts only in a directory that its own user owns (`checkDataDir` in `miscinit.c`). Root gives the directory
@@ -406,13 +454,14 @@ fn place_tablespaces(
 fn examine_replayed(
     plan: &Plan,
     placed: &[Placed],
+    standing: &Standing,
     owner: Option<&Account>,
     request: &Request,
 ) -> Result<Vec<Replayed>, RestoreError> {
     let mut directories = vec![request.target_dir.as_path()];
     directories.extend(request.wal_dir.as_deref());
     directories.extend(request.config_to.as_deref());
-    let destinations = Destinations { directories: &directories, placed, owner };
+    let destinations = Destinations { directories: &directories, placed, emptied: standing.emptied(), owner };
     Ok(replayed::examine(&plan.stop.tablespaces, destinations)?)
 }
 
@@ -424,6 +473,7 @@ mod tests {
     fn request(target_dir: PathBuf) -> Request {
         Request {
             target_dir,
+            delta: false,
             target: RecoveryTarget::Latest,
             timeline: None,
             backup: None,
@@ -494,7 +544,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().to_owned();
         std::fs::create_dir(target.join("highwater")).unwrap();
-        std::fs::write(target.join(INCOMPLETE_MARKER), "").unwrap();
+        std::fs::write(target.join(crate::rebuild::INCOMPLETE_MARKER), "").unwrap();
         assert!(matches!(check_directories(&request(target.clone())), Err(RestoreError::Incomplete { .. })));
         std::fs::write(target.join("postmaster.pid"), format!("{}\n", std::process::id())).unwrap();
         assert!(matches!(check_directories(&request(target.clone())), Err(RestoreError::Running { .. })));

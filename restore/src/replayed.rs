@@ -21,11 +21,8 @@ use highwater_pitr::lsn::Lsn;
 use highwater_pitr::plan::ReplayedTablespace;
 
 use crate::ownership::{self, Account};
-use crate::places;
+use crate::places::{self, LOST_AND_FOUND, PLACE_MARKER};
 use crate::tablespaces::{Placed, TablespaceError};
-
-/// What a filesystem of its own has at its root, and no tablespace minds.
-const LOST_AND_FOUND: &str = "lost+found";
 
 /// A tablespace that replay makes, and what lies at its path here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +68,8 @@ pub struct Destinations<'a> {
     pub directories: &'a [&'a Path],
     /// The backup's tablespaces.
     pub placed: &'a [Placed],
+    /// Directories of tablespaces that this restore empties first, of all that is of this cluster.
+    pub emptied: &'a [PathBuf],
     /// Who the server runs as, when not this process's user.
     pub owner: Option<&'a Account>,
 }
@@ -283,7 +282,9 @@ fn place_of(oid: u32, path: &Path, lsn: Lsn, destinations: Destinations<'_>) -> 
     match std::fs::metadata(path) {
         Ok(metadata) if !metadata.is_dir() => Err(unusable("it is not a directory".to_owned())),
         Ok(metadata) => {
-            look_into(oid, path, lsn)?;
+            if !destinations.emptied.iter().any(|emptied| emptied == path) {
+                look_into(oid, path, lsn)?;
+            }
             belongs_to_server(metadata.uid(), destinations.owner).map_err(unusable)?;
             let above = path.parent().unwrap_or(path);
             places::check(path, above, destinations.owner).map_err(|error| unusable(error.to_string()))?;
@@ -310,7 +311,7 @@ pub(crate) fn look_into(oid: u32, path: &Path, lsn: Lsn) -> Result<(), ReplayedE
     };
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        if name != LOST_AND_FOUND {
+        if name != LOST_AND_FOUND && name != PLACE_MARKER {
             let found = name.to_string_lossy().into_owned();
             return Err(ReplayedError::InUse { oid, path: path.to_owned(), lsn, found });
         }

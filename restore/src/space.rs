@@ -27,14 +27,26 @@ pub struct Space {
     pub free: u64,
 }
 
+/// What a restore fills, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Filled<'a> {
+    /// The data directory.
+    pub target_dir: &'a Path,
+    /// The place of `pg_wal`, when not in the data directory.
+    pub wal_dir: Option<&'a Path>,
+    /// The tablespaces.
+    pub tablespaces: &'a [Placed],
+    /// The backup.
+    pub manifest: &'a Manifest,
+    /// The WAL.
+    pub plan: &'a Plan,
+    /// What places hold already that is replaced or removed, in bytes.
+    pub present: &'a [(PathBuf, u64)],
+}
+
 /// Sums what goes to each filesystem, and compares with what is free there.
-pub fn measure(
-    target_dir: &Path,
-    wal_dir: Option<&Path>,
-    manifest: &Manifest,
-    tablespaces: &[Placed],
-    plan: &Plan,
-) -> Result<Vec<Space>, RestoreError> {
+pub fn measure(filled: Filled<'_>) -> Result<Vec<Space>, RestoreError> {
+    let Filled { target_dir, wal_dir, tablespaces, manifest, plan, present } = filled;
     let bytes_of = |oid: u32| {
         manifest
             .tablespaces
@@ -49,7 +61,7 @@ pub fn measure(
     let mut parts = vec![(target_dir, manifest.counts.bytes.saturating_sub(elsewhere)), (wal_dir, wal)];
     parts.extend(tablespaces.iter().map(|placed| (placed.directory.as_path(), bytes_of(placed.oid))));
 
-    let spaces = add_up(&parts, |path| -> Result<(u64, u64), RestoreError> {
+    let spaces = add_up(&parts, present, |path| -> Result<(u64, u64), RestoreError> {
         let existing = path.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/"));
         let failed =
             |source| RestoreError::Io { what: "look at the filesystem of", path: path.to_owned(), source };
@@ -71,9 +83,10 @@ fn wal_on_disk(settings: &BTreeMap<String, String>) -> u64 {
     set.map_or(0, |mib| mib.saturating_mul(1 << 20)).max(WAL_ON_DISK_BYTES)
 }
 
-/// Adds up what goes to the same filesystem; `look` gives a path's filesystem and the bytes free there.
+/// Adds up what goes to the same filesystem, without what is there and makes room for it; `look` gives a path's filesystem and the bytes free there.
 fn add_up<E>(
     parts: &[(&Path, u64)],
+    present: &[(PathBuf, u64)],
     mut look: impl FnMut(&Path) -> Result<(u64, u64), E>,
 ) -> Result<Vec<Space>, E> {
     let mut by_device: BTreeMap<u64, Space> = BTreeMap::new();
@@ -82,6 +95,11 @@ fn add_up<E>(
         let space =
             by_device.entry(device).or_insert_with(|| Space { path: path.to_path_buf(), needed: 0, free });
         space.needed = space.needed.saturating_add(*bytes);
+    }
+    for (path, bytes) in present {
+        if let Some(space) = by_device.get_mut(&look(path)?.0) {
+            space.needed = space.needed.saturating_sub(*bytes);
+        }
     }
     Ok(by_device.into_values().collect())
 }
@@ -103,8 +121,14 @@ mod tests {
             [("/a/data", 5), ("/b/wal", 7), ("/a/fast", 11)].map(|(path, bytes)| (Path::new(path), bytes));
         let look = |path: &Path| Ok::<_, Infallible>(if path.starts_with("/a") { (1, 100) } else { (2, 50) });
         let space = |path: &str, needed, free| Space { path: path.into(), needed, free };
-        assert_eq!(add_up(&parts, look).unwrap(), [space("/a/data", 16, 100), space("/b/wal", 7, 50)]);
+        assert_eq!(add_up(&parts, &[], look).unwrap(), [space("/a/data", 16, 100), space("/b/wal", 7, 50)]);
+        let present =
+            [("/a/data", 4), ("/b/wal", 9), ("/a/fast", 1)].map(|(path, bytes)| (path.into(), bytes));
+        assert_eq!(
+            add_up(&parts, &present, look).unwrap(),
+            [space("/a/data", 11, 100), space("/b/wal", 0, 50)]
+        );
         let most = [(Path::new("/a"), u64::MAX), (Path::new("/a/b"), 1)];
-        assert_eq!(add_up(&most, look).unwrap(), [space("/a", u64::MAX, 100)]);
+        assert_eq!(add_up(&most, &[], look).unwrap(), [space("/a", u64::MAX, 100)]);
     }
 }

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from cluster import make_directory
+from delta import delta
 from measure import as_server_user, environment, measure
 from objectstore import ObjectStore
 from programs import Highwater, PgBackRest
@@ -64,6 +65,7 @@ def measure_turn(row, pair, program, command, log):
     say(f"{row.what} {pair} {program.name}: {done.wall:.2f} s, {cpu}, {done.memory:.0f} MiB")
     if pair > 0:
         row.add(program.name, done)
+    return done
 
 
 def backup(bench, tools, pairs):
@@ -169,4 +171,4 @@ def pipeline(bench, tools, _pairs):
     return Section("pipeline", [], [], [note], bench, lines)
 
 
-ALL = {"backup": backup, "s3": s3, "push": push, "pipeline": pipeline}
+ALL = {"backup": backup, "s3": s3, "push": push, "delta": delta, "pipeline": pipeline}

@@ -68,9 +68,13 @@ repo1-storage-ca-file={objects.ca_file}"""
     def backup(self):
         return [*self.command, "--type=full", "backup"]
 
-    def restore(self, target):
+    def restore(self, target, delta=False):
         make_directory(target)
-        return [*self.command, f"--pg1-path={target}", "--type=immediate", "--target-action=promote", "restore"]
+        options = ["--delta"] if delta else []
+        return [*self.command, f"--pg1-path={target}", "--type=immediate", "--target-action=promote", *options, "restore"]
+
+    def resume(self, target):
+        return self.restore(target, delta=True)
 
     def push(self, segment):
         return [*self.command, "archive-push", segment]
@@ -119,8 +123,12 @@ secret_access_key_file = "{secret}"
     def backup(self):
         return [*self.command, "backup", "--fast-checkpoint", "--jobs", "2"]
 
-    def restore(self, target):
-        return [*self.command, "restore", "--target-dir", target, "--to-consistent", "--action", "promote", "--jobs", "2"]
+    def restore(self, target, delta=False):
+        options = ["--delta"] if delta else []
+        return [*self.command, "restore", "--target-dir", target, "--to-consistent", "--action", "promote", "--jobs", "2", *options]
+
+    def resume(self, target):
+        return [*self.restore(target), "--json"]
 
     def push(self, segment):
         return [*self.command, "archive-push", segment]

@@ -45,5 +45,5 @@ pub use scratch::Scratch;
 pub use seed::{Scale, Seed, scale};
 pub use session::Session;
 pub use tools::{TransactionLine, amcheck, checksums, controldata, transactions, waldump};
-pub use tree::files;
+pub use tree::{assert_same_files, files};
 pub use user::{command_as_server_user, give_to_server_user, is_root, left_out, may_mount, server_user};

@@ -1,7 +1,7 @@
-//! `highwater restore`: the cluster as it was, into an empty directory.
+//! `highwater restore`: the cluster as it was, into an empty directory, or over what is there and proven to be its own.
 //!
 //! The order of things is the promise: [`source`] finds the repositories and the lineage, preflight refuses what cannot be, the
-//! plan is said, and only then is the first byte written. What to type next is printed at the end ([`say`]).
+//! plan is said, and only then is the first byte changed. What to type next is printed at the end ([`say`]).
 
 mod arguments;
 mod resorted;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use highwater_pitr::target::TargetAction;
 use highwater_restore::RestoreError;
+use highwater_restore::begin::begin;
 use highwater_restore::finish::{Finished, finish, write_reindex};
 use highwater_restore::host::{self, Resorted};
 use highwater_restore::plan_file::RepositoryToPlan;
@@ -52,9 +53,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     if !context.json {
         report::result(&plan.to_string());
     }
+    let claim = begin(&preflight, &request, context.clock.now()).map_err(problem)?;
     let rebuilt = rebuild_data(context, &preflight, &request, args.jobs(&sources, &preflight)).await?;
     let now = context.clock.now();
-    let finished = finish(&preflight, &request, sources.cluster(), &planned, now).map_err(problem)?;
+    let finished = finish(claim, &preflight, &request, sources.cluster(), &planned, now).map_err(problem)?;
     let took = begun.elapsed();
     let mut done = say::Done {
         plan: &plan,
@@ -104,10 +106,11 @@ async fn rebuild_data(
 ) -> anyhow::Result<Rebuilt> {
     let options = RebuildOptions {
         data_dir: request.target_dir.clone(),
-        wal_dir: request.wal_dir.clone(),
+        wal_dir: preflight.wal_dir.clone(),
         tablespaces: preflight.tablespaces.clone(),
         owner: preflight.owner.clone(),
         jobs,
+        in_place: preflight.standing.in_place(),
     };
     let progress = Arc::new(context.progress("restoring", preflight.manifest.counts.bytes));
     let (lineage, manifest) = (preflight.lineage.clone(), preflight.manifest.clone());

@@ -80,7 +80,7 @@ pub fn place(
         make_missing(directory, owner)?;
     }
     for (original, now) in relocation.files() {
-        put(&kept_at(&kept, original), now, owner)?;
+        put(&kept_at(&kept, original), now, relocation.replaces(now), owner)?;
     }
     let mut placed = Placed::default();
     if let Some(directory) = &relocation.directory
@@ -123,13 +123,15 @@ fn kept_at(kept: &Path, original: &Path) -> PathBuf {
     kept.join(original.strip_prefix("/").unwrap_or(original))
 }
 
-/// Copies a kept file to its new place, with its mode.
-fn put(kept: &Path, now: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
+/// Copies a kept file to its new place, with its mode; in place of what an earlier attempt has made there, and of nothing else.
+fn put(kept: &Path, now: &Path, replaces: bool, owner: Option<&Account>) -> Result<(), RestoreError> {
     if let Some(parent) = now.parent() {
         make_missing(parent, owner)?;
     }
     let (mode, content) = (mode_of(kept)?, read(kept)?);
-    if durable::write_new(now, &[content])? == durable::Published::Exists {
+    if replaces {
+        durable::replace(now, &[content])?;
+    } else if durable::write_new(now, &[content])? == durable::Published::Exists {
         return Err(RestoreError::ConfigExists { path: now.to_owned() });
     }
     give(now, owner, mode)

@@ -26,6 +26,8 @@ pub struct Relocation {
     pub(super) files: BTreeMap<PathBuf, PathBuf>,
     /// Directories of the original host, and what they are now.
     pub(super) directories: BTreeMap<PathBuf, PathBuf>,
+    /// What an earlier attempt of this restore has made there.
+    ours: BTreeSet<PathBuf>,
 }
 
 impl Relocation {
@@ -100,6 +102,21 @@ impl Relocation {
         to
     }
 
+    /// The directory that was asked for.
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// Lets what an earlier attempt of this restore has made be made again.
+    pub fn go_on(&mut self, made: &[PathBuf]) {
+        self.ours = made.iter().cloned().collect();
+    }
+
+    /// Whether a file may be there, and be replaced.
+    pub(super) fn replaces(&self, path: &Path) -> bool {
+        self.ours.iter().any(|entry| path.starts_with(entry))
+    }
+
     /// What a directory of the original host is now.
     pub(super) fn directory_now(&self, original: &Path) -> Option<PathBuf> {
         original.ancestors().find_map(|ancestor| {
@@ -164,7 +181,16 @@ impl Relocation {
         if let Some(path) = cluster {
             return Err(RestoreError::InCluster { path: path.to_owned() });
         }
-        match self.entries().into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        self.check_entries()
+    }
+
+    /// Whether nothing that is there would be replaced.
+    ///
+    /// # Errors
+    /// [`RestoreError::ConfigExists`].
+    pub fn check_entries(&self) -> Result<(), RestoreError> {
+        let is_theirs = |path: &PathBuf| !self.ours.contains(path) && path.symlink_metadata().is_ok();
+        match self.entries().into_iter().find(is_theirs) {
             Some(path) => Err(RestoreError::ConfigExists { path }),
             None => Ok(()),
         }

@@ -90,7 +90,7 @@ impl RebuildError {
                 Some("this is not what highwater writes; keep the repository for examination".into())
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("free space, empty the target directories and restore again".into())
+                Some("free space there".into())
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 Some("something else writes to the target directory; choose an empty one".into())

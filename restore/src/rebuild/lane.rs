@@ -191,6 +191,9 @@ fn carry(shared: &Shared<'_>, pack: &PackWork, buffers: &mut Buffers) -> Result<
     let reader = PackReader::new(lineage.keys().clone(), lineage.id(), &pack.path, &pack.header)
         .map_err(|source| damaged(first, source))?;
     let mut source = Source::new(shared.runtime, lineage.store().as_ref(), lineage.full_path(&pack.path));
+    if shared.work.is_partial() {
+        source.only(pack.tasks.iter().map(|task| (task.extent.offset, task.extent.stored_len)));
+    }
     let mut open: Option<Target> = None;
     let mut last: Option<(u64, u32)> = None;
     let mut tasks = pack.tasks.iter().peekable();

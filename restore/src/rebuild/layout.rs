@@ -4,7 +4,8 @@
 //! **roots**, directories that the person named (the data directory, `--wal-dir`, each tablespace) or that we made below
 //! them, each held open. Paths below a root have no `..` ([`FilePath`] refuses it), are opened relative to the root's
 //! descriptor, and never through a symbolic link (`openat2` with `RESOLVE_NO_SYMLINKS`, or `O_NOFOLLOW` on a kernel without
-//! it). Directories, links and empty files are made exclusively: one that is already there is an error, never taken over.
+//! it). Directories, links and empty files are made exclusively: one that is already there is an error, never taken over. Only where
+//! a restore goes on in place may a directory be there, of which [`super::sweep`] has seen that it is one.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -21,14 +22,18 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::work::Place;
-use super::{INCOMPLETE_MARKER, OUTSIDE_DIRECTORY, OWN_DIRECTORY, RebuildError, RebuildOptions};
+use super::{OUTSIDE_DIRECTORY, OWN_DIRECTORY, RebuildError, RebuildOptions};
 use crate::ownership::{self, Account};
+
+mod existing;
+
+pub(super) use existing::Kind;
 
 /// The index of a root in a [`Layout`].
 pub(super) type RootIndex = u16;
 
 /// The data directory itself.
-const DATA: RootIndex = 0;
+pub(super) const DATA: RootIndex = 0;
 /// Where configuration from outside is kept.
 const OUTSIDE: RootIndex = 1;
 
@@ -48,11 +53,12 @@ pub struct Layout {
     tablespaces: Vec<(u32, RootIndex)>,
     owner: Option<Account>,
     mode: u32,
+    in_place: bool,
     lacks_openat2: AtomicBool,
 }
 
 impl Layout {
-    /// Makes the roots, which must be absent or empty, and the marker of an incomplete restore before anything else.
+    /// Makes and opens the roots. In place, what [`OWN_DIRECTORY`] holds beside the marker goes: it is of what was there before.
     ///
     /// # Errors
     /// [`RebuildError::Io`], [`RebuildError::Durable`].
@@ -61,28 +67,28 @@ impl Layout {
         let owner = options.owner.clone();
         ownership::make_directory(data_dir, owner.as_ref())?;
         durable::create_dir_all_durable(&data_dir.join(OWN_DIRECTORY))?;
-        let marker = data_dir.join(INCOMPLETE_MARKER);
-        if durable::write_new(&marker, &[INCOMPLETE_TEXT.as_bytes()])? == durable::Published::Exists {
-            // Another restore into the same directory began a moment ago.
-            let (path, source) = (marker.display().to_string(), io::ErrorKind::AlreadyExists.into());
-            return Err(RebuildError::Io { operation: "make the marker", path, source });
+        let in_place = options.in_place.is_some();
+        let lacks_openat2 = AtomicBool::new(false);
+        let (roots, wal, tablespaces) = (vec![Root::open(data_dir)?], None, Vec::new());
+        let mut layout = Layout { roots, wal, tablespaces, owner, mode, in_place, lacks_openat2 };
+        if in_place {
+            layout.clear_own_directory()?;
         }
-        let outside = data_dir.join(OUTSIDE_DIRECTORY);
-        durable::create_dir_all_durable(&outside)?;
-        let mut roots = vec![Root::open(data_dir)?, Root::open(&outside)?];
-        let mut push = |path: &Path| -> Result<RootIndex, RebuildError> {
-            ownership::make_directory(path, owner.as_ref())?;
-            let index = RootIndex::try_from(roots.len())
-                .map_err(|_| RebuildError::Hostile("more tablespaces than can be".into()))?;
-            roots.push(Root::open(path)?);
-            Ok(index)
-        };
-        let wal = options.wal_dir.as_deref().map(&mut push).transpose()?;
-        let mut tablespaces = Vec::with_capacity(options.tablespaces.len());
+        layout.add_root(&data_dir.join(OUTSIDE_DIRECTORY))?;
+        layout.wal = options.wal_dir.as_deref().map(|path| layout.add_root(path)).transpose()?;
         for placed in &options.tablespaces {
-            tablespaces.push((placed.oid, push(&placed.directory)?));
+            let root = layout.add_root(&placed.directory)?;
+            layout.tablespaces.push((placed.oid, root));
         }
-        Ok(Layout { roots, wal, tablespaces, owner, mode, lacks_openat2: AtomicBool::new(false) })
+        Ok(layout)
+    }
+
+    fn add_root(&mut self, path: &Path) -> Result<RootIndex, RebuildError> {
+        ownership::make_directory(path, self.owner.as_ref())?;
+        let index = RootIndex::try_from(self.roots.len())
+            .map_err(|_| RebuildError::Hostile("more tablespaces than can be".into()))?;
+        self.roots.push(Root::open(path)?);
+        Ok(index)
     }
 
     /// The data directory's path.
@@ -98,7 +104,11 @@ impl Layout {
     /// Where a path of the file list goes: `pg_tblspc/<oid>/…` and `pg_wal/…` may lead to a root of their own, and then the
     /// path below that root is empty for the directory itself.
     pub(super) fn place<'p>(&self, path: &'p FilePath) -> (RootIndex, &'p [u8]) {
-        let bytes = path.as_bytes();
+        self.place_of(path.as_bytes())
+    }
+
+    /// The same for its bytes; none are the data directory.
+    pub(super) fn place_of<'p>(&self, bytes: &'p [u8]) -> (RootIndex, &'p [u8]) {
         if let Some(root) = self.wal
             && let Some(below) = below(bytes, b"pg_wal")
         {
@@ -184,6 +194,11 @@ impl Layout {
         self.open(place, OFlags::CREATE)
     }
 
+    /// Opens a file to be read.
+    pub(super) fn open_to_read(&self, place: Place<'_>) -> Result<OwnedFd, RebuildError> {
+        self.open_raw(place, OFlags::RDONLY, Mode::empty()).map_err(|errno| self.io("open", place, errno))
+    }
+
     /// Gives a complete file its owner, mode and time.
     pub(super) fn finish_file(
         &self,
@@ -194,7 +209,8 @@ impl Layout {
     ) -> Result<(), RebuildError> {
         let finish = || -> io::Result<()> {
             ownership::give(&file, self.owner.as_ref())?;
-            if mode & 0o7777 != 0o600 {
+            // What was made here has that mode already.
+            if self.in_place || mode & 0o7777 != 0o600 {
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
             }
             let time = rustix::fs::Timespec { tv_sec: mtime, tv_nsec: 0 };
@@ -211,10 +227,7 @@ impl Layout {
     pub(super) fn seal(&self) -> Result<(), RebuildError> {
         self.finish_directory(DATA, b".", self.mode)?;
         self.finish_directory(OUTSIDE, b".", 0o700)?;
-        self.finish_directory(DATA, OWN_DIRECTORY.as_bytes(), 0o700)?;
-        let marker = Place { root: DATA, path: INCOMPLETE_MARKER.as_bytes() };
-        let file = self.open(marker, OFlags::empty())?;
-        ownership::give(&file, self.owner.as_ref()).map_err(|source| self.io("give away", marker, source))
+        self.finish_directory(DATA, OWN_DIRECTORY.as_bytes(), 0o700)
     }
 
     /// A path as a person knows it.
@@ -236,8 +249,11 @@ impl Layout {
     fn make_dir_below(&self, root: RootIndex, below: &[u8], mode: u32) -> Result<(), RebuildError> {
         let place = Place { root, path: below };
         let parent = self.open_parent(place)?;
-        rustix::fs::mkdirat(&parent, name_of(below), Mode::RWXU)
-            .map_err(|errno| self.io("make the directory", place, errno))?;
+        match rustix::fs::mkdirat(&parent, name_of(below), Mode::RWXU) {
+            Ok(()) => {}
+            Err(Errno::EXIST) if self.in_place => {}
+            Err(errno) => return Err(self.io("make the directory", place, errno)),
+        }
         self.finish_directory(root, below, mode)
     }
 
@@ -270,6 +286,7 @@ impl Layout {
     }
 
     fn open_directory(&self, place: Place<'_>) -> Result<OwnedFd, RebuildError> {
+        let place = if place.path.is_empty() { Place { path: b".", ..place } } else { place };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         self.open_raw(place, flags, Mode::empty())
             .map_err(|errno| self.io("open the directory", place, errno))
@@ -313,10 +330,6 @@ impl Root {
         Ok(Root { path: path.to_owned(), directory: file.into() })
     }
 }
-
-/// What the marker says to whoever finds it.
-const INCOMPLETE_TEXT: &str =
-    "highwater restore has not finished here: this directory is not a cluster and must not be started.\n";
 
 /// What of `path` lies below `directory`; empty for the directory itself.
 fn below<'p>(path: &'p [u8], directory: &[u8]) -> Option<&'p [u8]> {

@@ -8,13 +8,19 @@
 //! extent, whichever that is, is written, and the thread that wrote it sets owner, mode and time. So memory is the task table
 //! plus a few MiB a lane, whatever the size of the cluster, and disk and network see long sequential transfers.
 //!
+//! Where files are there already, of a restore that was cut off or for `--delta`, the list is walked along the directory first and
+//! what is not of this backup removed ([`mod@sweep`]); then all extents that are in place are taken out of the tasks, by their
+//! digests ([`mod@compare`]), and the lanes fetch what is left.
+//!
 //! At the end one `syncfs` for each filesystem makes everything durable. `pg_control`, `backup_label` and the recovery
 //! settings are not written here but after that, by `finish`: until then nothing in the directory would start.
 
+mod compare;
 mod error;
 mod lane;
 mod layout;
 mod source;
+mod sweep;
 mod sync;
 mod work;
 mod write;
@@ -25,8 +31,10 @@ use std::sync::Arc;
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{FileListReader, Manifest};
 
+pub use compare::Reading;
 pub use error::RebuildError;
 pub use layout::Layout;
+use sweep::Sweep;
 pub use work::Work;
 
 use crate::ownership::Account;
@@ -35,16 +43,27 @@ use crate::tablespaces::Placed;
 /// Where to rebuild and as whom.
 #[derive(Debug, Clone)]
 pub struct RebuildOptions {
-    /// The data directory: absent or empty.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// A place of its own for `pg_wal`: absent or empty.
+    /// A place of its own for `pg_wal`.
     pub wal_dir: Option<PathBuf>,
-    /// Where each tablespace goes: absent or empty.
+    /// Where each tablespace goes.
     pub tablespaces: Vec<Placed>,
     /// Who gets the files, when that is not this process's user.
     pub owner: Option<Account>,
     /// How many packs are transferred at once, each by its own thread.
     pub jobs: usize,
+    /// What is in these places is compared and kept where it is the same.
+    pub in_place: Option<InPlace>,
+}
+
+/// What a rebuild over existing files must know.
+#[derive(Debug, Clone)]
+pub struct InPlace {
+    /// How the files are read.
+    pub reading: Reading,
+    /// Directories of tablespaces that the backup does not have: what they hold of the cluster is removed.
+    pub emptied: Vec<PathBuf>,
 }
 
 /// What a rebuild did.
@@ -52,8 +71,10 @@ pub struct RebuildOptions {
 pub struct Rebuilt {
     /// Files written, those outside the data directory included.
     pub files: u64,
-    /// Bytes written.
+    /// Bytes of all files.
     pub bytes: u64,
+    /// Those of them that were in place.
+    pub kept_bytes: u64,
     /// Those of them that went past the page cache.
     pub direct_bytes: u64,
     /// Bytes fetched from the repository's packs.
@@ -85,25 +106,53 @@ pub fn rebuild(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Rebuilt, RebuildError> {
     let layout = Layout::create(options, manifest.data_directory_mode)?;
-    let work = list_files(runtime, lineage, manifest, &layout)?;
+    let mut work = list_files(runtime, lineage, manifest, &layout, options.in_place.as_ref())?;
+    let mut kept_bytes = 0;
+    if let Some(InPlace { reading, .. }) = &options.in_place {
+        kept_bytes = compare::take_out(&mut work, &layout, lineage.keys(), *reading, options.jobs, progress)?;
+        tracing::debug!(kept_bytes, "what is in place is known");
+    }
     let totals = lane::run(runtime, lineage, &work, &layout, options.jobs, progress)?;
     tracing::debug!(bytes = work.total_bytes(), totals.direct_bytes, "all files are written");
     layout.seal()?;
     sync::everything(&layout, &work)?;
-    Ok(Rebuilt { files: work.file_count(), bytes: work.total_bytes(), ..totals })
+    Ok(Rebuilt { files: work.file_count(), bytes: work.total_bytes(), kept_bytes, ..totals })
 }
 
-/// Reads the file list to its end; what needs no pack is made on the way.
+/// The folder of a cluster in the directory of a tablespace.
+pub fn version_directory(manifest: &Manifest) -> String {
+    format!("PG_{}_{}", manifest.postgresql.major, manifest.postgresql.catalog_version)
+}
+
+/// Reads the file list to its end; what needs no pack is made on the way, and what is in the way removed.
 fn list_files(
     runtime: &tokio::runtime::Handle,
     lineage: &Arc<Lineage>,
     manifest: &Manifest,
     layout: &Layout,
+    in_place: Option<&InPlace>,
 ) -> Result<Work, RebuildError> {
     let mut work = Work::new(manifest.extent_bytes);
+    let mut sweep = match in_place {
+        Some(InPlace { emptied, .. }) => {
+            let own = version_directory(manifest);
+            for directory in emptied {
+                layout.empty_tablespace(directory, &own)?;
+            }
+            Some(Sweep::begin(layout, own)?)
+        }
+        None => None,
+    };
     let mut list = FileListReader::new(lineage.as_ref().clone(), manifest);
     while let Some(line) = runtime.block_on(list.next())? {
-        work.add(line, layout)?;
+        let is_there = match &mut sweep {
+            Some(sweep) => sweep.meet(&line)?,
+            None => false,
+        };
+        work.add(line, is_there, layout)?;
+    }
+    if let Some(sweep) = sweep {
+        sweep.finish()?;
     }
     work.order_tasks();
     Ok(work)

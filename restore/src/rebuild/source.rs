@@ -3,9 +3,11 @@
 //! Where the object is a file, the lane reads it itself, straight into the buffer in which a frame is decrypted.
 //!
 //! A transfer that breaks in the middle is resumed by ranged reads from where it broke: nothing is fetched twice, and what was
-//! written stays. Only an answer that waiting cannot change (proven absence, no permission) ends it at once.
+//! written stays. Where only a part of the object is needed, ranged reads ask for that part, as long as it is small: what lies close
+//! together comes by one request, since a request takes as long as the bytes between would ([`runs`]). Only an answer that waiting cannot change (proven absence, no permission) ends it at once.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
@@ -21,6 +23,12 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 
 /// How much a ranged read asks for when a transfer is resumed, in bytes.
 const RESUME_BYTES: u64 = 4 << 20;
+
+/// Two pieces that lie closer together than this come by one request, in bytes.
+const SAME_REQUEST_BYTES: u64 = 4 << 20;
+
+/// When the pieces are more than one in this many of the bytes up to the end of the last, the whole object is asked for.
+const WHOLE_FROM: u64 = 2;
 
 /// Why bytes could not be had.
 #[derive(Debug)]
@@ -43,6 +51,8 @@ pub(super) struct Source<'a> {
     position: u64,
     chunk: Bytes,
     ended: bool,
+    /// The only parts that are asked for; none where it is the whole object.
+    runs: Vec<Range<u64>>,
     /// Whether it was asked for as a file.
     started: bool,
     /// Whether it was asked for as a stream.
@@ -65,11 +75,18 @@ impl<'a> Source<'a> {
             position: 0,
             chunk: Bytes::new(),
             ended: false,
+            runs: Vec::new(),
             started: false,
             asked: false,
             requests: 0,
             received: 0,
         }
+    }
+
+    /// Of the object only these pieces will be taken, each an offset and a length, in order.
+    pub(super) fn only(&mut self, pieces: impl Iterator<Item = (u64, u32)>) {
+        self.runs = runs(pieces);
+        self.asked = !self.runs.is_empty();
     }
 
     /// Fills `out` with the `length` bytes at `offset`, which must not lie before what was already taken.
@@ -96,6 +113,11 @@ impl<'a> Source<'a> {
             }
         }
         out.clear();
+        let ahead = self.position + self.chunk.len() as u64;
+        if offset > ahead && !self.runs.is_empty() {
+            // Nothing between is needed.
+            (self.chunk, self.position) = (Bytes::new(), offset);
+        }
         let skip = offset.checked_sub(self.position).ok_or(SourceError::Short(self.position))?;
         self.skip(skip)?;
         let mut wanted = length as usize;
@@ -187,9 +209,54 @@ impl<'a> Source<'a> {
             };
         }
         self.requests += 1;
-        let range = self.position..self.position + RESUME_BYTES;
+        let run = self.runs.iter().find(|run| run.contains(&self.position));
+        let end = run.map_or(u64::MAX, |run| run.end).min(self.position + RESUME_BYTES);
+        let range = self.position..end;
         let chunk = self.runtime.block_on(self.store.get_range(&self.path, range))?;
         self.ended = chunk.is_empty();
         Ok(chunk)
+    }
+}
+
+/// The parts of an object that are asked for when only these pieces are needed; none where all of it is, by one request.
+fn runs(pieces: impl Iterator<Item = (u64, u32)>) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for (offset, length) in pieces {
+        let end = offset.saturating_add(u64::from(length));
+        match runs.last_mut() {
+            Some(last) if offset <= last.end.saturating_add(SAME_REQUEST_BYTES) => {
+                last.end = last.end.max(end)
+            }
+            _ => runs.push(offset..end),
+        }
+    }
+    let asked: u64 = runs.iter().map(|run| run.end - run.start).sum();
+    let whole = runs.last().map_or(0, |last| last.end);
+    if asked.saturating_mul(WHOLE_FROM) > whole { Vec::new() } else { runs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// The runs' beginnings and ends, in MiB.
+    fn of(pieces: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let runs = runs(pieces.iter().map(|(at, length)| (at * MIB, (length * MIB) as u32)));
+        runs.into_iter().map(|run| (run.start / MIB, run.end / MIB)).collect()
+    }
+
+    /// What is little comes by few ranged reads, and what is much by one request.
+    #[test]
+    fn neighbours_come_together_and_much_comes_whole() {
+        assert_eq!(of(&[]), []);
+        assert_eq!(of(&[(20, 1)]), [(20, 21)]);
+        assert_eq!(of(&[(2, 1), (7, 1), (20, 1)]), [(2, 8), (20, 21)]);
+        assert_eq!(of(&[(2, 1), (2, 1), (20, 1)]), [(2, 3), (20, 21)]);
+        assert_eq!(of(&[(0, 1)]), []);
+        assert_eq!(of(&[(1, 6), (10, 1)]), []);
+        let all: Vec<(u64, u64)> = (0..24).map(|at| (at, 1)).collect();
+        assert_eq!(of(&all), []);
     }
 }

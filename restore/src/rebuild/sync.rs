@@ -86,6 +86,7 @@ mod tests {
             tablespaces: Vec::new(),
             owner: None,
             jobs: 1,
+            in_place: None,
         };
         let layout = Layout::create(&options, 0o700).unwrap();
         let extent = Extent { pack: 0, frame: 0, offset: 122, stored_len: 40, digest: ExtentDigest([0; 16]) };
@@ -96,7 +97,7 @@ mod tests {
             FileLine::Dir { path: "base".parse().unwrap(), mode: 0o700 },
             FileLine::File { path: "base/1".parse().unwrap(), file },
         ] {
-            work.add(line, &layout).unwrap();
+            work.add(line, false, &layout).unwrap();
         }
         let place = work.places().next().unwrap();
         layout.open_to_write(place).unwrap();

@@ -1,6 +1,7 @@
 //! Packs into files, from a store whose transfers break.
 
 mod ground;
+mod in_place;
 
 use std::fs::File;
 use std::io::Write as _;

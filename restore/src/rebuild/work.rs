@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use highwater_archive::manifest::{Extent, FileEntry, FileLine};
+use highwater_archive::manifest::{Extent, FileEntry, FileLine, FilePath};
 
 use super::RebuildError;
 use super::layout::{Layout, RootIndex};
@@ -23,6 +23,8 @@ pub(super) struct Place<'a> {
 struct FileTask {
     root: RootIndex,
     mode: u16,
+    /// It was there before.
+    in_place: bool,
     name_at: u64,
     name_len: u32,
     /// Extents not written yet.
@@ -65,6 +67,8 @@ pub struct Work {
     pack_at: HashMap<u32, usize>,
     total_bytes: u64,
     file_count: u64,
+    /// Some of it was in place.
+    is_partial: bool,
 }
 
 impl Work {
@@ -78,11 +82,17 @@ impl Work {
             pack_at: HashMap::new(),
             total_bytes: 0,
             file_count: 0,
+            is_partial: false,
         }
     }
 
-    /// Takes a line of the file list: what needs no pack is made, the rest is noted.
-    pub(super) fn add(&mut self, line: FileLine, layout: &Layout) -> Result<(), RebuildError> {
+    /// Takes a line of the file list: what needs no pack is made, the rest is noted; `in_place` says of a file that one is there.
+    pub(super) fn add(
+        &mut self,
+        line: FileLine,
+        in_place: bool,
+        layout: &Layout,
+    ) -> Result<(), RebuildError> {
         match line {
             FileLine::Pack { pack, path, header } => {
                 if self.pack_at.insert(pack, self.packs.len()).is_some() {
@@ -95,21 +105,26 @@ impl Work {
             FileLine::Tablespace { path, mode, .. } => layout.make_tablespace_link(&path, mode),
             FileLine::Symlink { path, target } => layout.make_inner_link(&path, &target),
             FileLine::File { path, file } => {
-                // What a backup holds of an earlier recovery must not steer this one.
-                if path.as_str().is_some_and(|name| crate::settings::SIGNAL_FILES.contains(&name)) {
+                if is_left_out(&path) {
                     return Ok(());
                 }
                 let (root, below) = layout.place(&path);
-                self.add_file(Place { root, path: below }, file, layout)
+                self.add_file(Place { root, path: below }, file, in_place, layout)
             }
             FileLine::Outside { path, file, .. } => {
                 let (root, below) = layout.outside_place(&path)?;
-                self.add_file(Place { root, path: below.as_bytes() }, file, layout)
+                self.add_file(Place { root, path: below.as_bytes() }, file, false, layout)
             }
         }
     }
 
-    fn add_file(&mut self, place: Place<'_>, file: FileEntry, layout: &Layout) -> Result<(), RebuildError> {
+    fn add_file(
+        &mut self,
+        place: Place<'_>,
+        file: FileEntry,
+        in_place: bool,
+        layout: &Layout,
+    ) -> Result<(), RebuildError> {
         self.file_count += 1;
         self.total_bytes = self.total_bytes.saturating_add(file.size);
         if file.extents.is_empty() {
@@ -132,6 +147,7 @@ impl Work {
         self.files.push(FileTask {
             root: place.root,
             mode: (file.mode & 0o777) as u16,
+            in_place,
             name_at: self.names.len() as u64,
             name_len: u32::try_from(place.path.len()).map_err(|_| hostile())?,
             missing: AtomicU32::new(count),
@@ -155,6 +171,26 @@ impl Work {
     /// The packs that something is needed from.
     pub(super) fn packs(&self) -> &[PackWork] {
         &self.packs
+    }
+
+    /// Gives the packs away, to be brought back with what is still needed from them.
+    pub(super) fn take_packs(&mut self) -> Vec<PackWork> {
+        std::mem::take(&mut self.packs)
+    }
+
+    /// Takes back the packs that something is still needed from.
+    pub(super) fn put_packs(&mut self, packs: Vec<PackWork>) {
+        (self.packs, self.is_partial) = (packs, true);
+    }
+
+    /// Whether packs may hold much that is not needed.
+    pub(super) fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Whether a file was there before.
+    pub(super) fn is_in_place(&self, file: u32) -> bool {
+        self.files.get(file as usize).is_some_and(|file| file.in_place)
     }
 
     /// A file's name.
@@ -220,6 +256,11 @@ impl Work {
     }
 }
 
+/// What a backup holds of an earlier recovery, which must not steer this one.
+pub(super) fn is_left_out(path: &FilePath) -> bool {
+    path.as_str().is_some_and(|name| crate::settings::SIGNAL_FILES.contains(&name))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -249,15 +290,16 @@ mod tests {
             tablespaces: Vec::new(),
             owner: None,
             jobs: 1,
+            in_place: None,
         };
         let layout = Layout::create(&options, 0o700).unwrap();
         let mut work = Work::new(1 << 20);
         for line in [pack(1), file("a", 1), pack(0), pack(7), file("b", 0), file("c", 1)] {
-            work.add(line, &layout).unwrap();
+            work.add(line, false, &layout).unwrap();
         }
-        let refused = work.add(file("d", 2), &layout).unwrap_err().to_string();
+        let refused = work.add(file("d", 2), false, &layout).unwrap_err().to_string();
         assert!(refused.contains("pack 2, which is not named before"), "{refused}");
-        let refused = work.add(pack(1), &layout).unwrap_err().to_string();
+        let refused = work.add(pack(1), false, &layout).unwrap_err().to_string();
         assert!(refused.contains("named twice"), "{refused}");
         work.order_tasks();
         let packs: Vec<_> = work.packs().iter().map(|pack| (pack.path.as_str(), pack.tasks.len())).collect();

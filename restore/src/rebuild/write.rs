@@ -25,10 +25,10 @@ use super::lane::Shared;
 use super::work::Task;
 
 /// A file of this length or more goes past the page cache.
-const DIRECT_FILE_BYTES: u64 = 256 << 10;
+pub(super) const DIRECT_FILE_BYTES: u64 = 256 << 10;
 
 /// What memory, place and length of a direct write must be multiples of, in bytes: the largest block of a disk.
-const ALIGNMENT: usize = 4096;
+pub(super) const ALIGNMENT: usize = 4096;
 
 /// How much is written through the page cache by one call, in bytes. The kernel takes page cache for each call in one piece where
 /// it can; large pieces it must first make room for (`compact_zone`), which was measured to cost more than all of the copying.

@@ -21,7 +21,7 @@ fn look(
     directories: &[&Path],
     placed: &[Placed],
 ) -> Result<Vec<Found>, ReplayedError> {
-    let examined = examine(made, Destinations { directories, placed, owner: None })?;
+    let examined = examine(made, Destinations { directories, placed, emptied: &[], owner: None })?;
     Ok(examined.into_iter().map(|replayed| replayed.found).collect())
 }
 
@@ -31,7 +31,8 @@ fn a_free_path_is_made_and_a_taken_one_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("not/there/yet");
     let wanted = [made(16400, &path), made(16401, Path::new(""))];
-    let found = examine(&wanted, Destinations { directories: &[], placed: &[], owner: None }).unwrap();
+    let found =
+        examine(&wanted, Destinations { directories: &[], placed: &[], emptied: &[], owner: None }).unwrap();
     assert_eq!((found.len(), found[0].found), (1, Found::Absent));
     assert!(!path.exists());
     found[0].make(None).unwrap();
@@ -62,7 +63,7 @@ fn a_directory_of_somebody_else_is_not_taken() {
     let me = Account::current();
     let another = Account { uid: 65_534, gid: 65_534, name: "nobody".into() };
     let wanted = [made(16400, &path)];
-    let owned = |owner| examine(&wanted, Destinations { directories: &[], placed: &[], owner });
+    let owned = |owner| examine(&wanted, Destinations { directories: &[], placed: &[], emptied: &[], owner });
     let error = owned(Some(&another)).unwrap_err();
     assert!(error.to_string().contains(&format!("belongs to user {}", me.name)), "{error}");
     assert!(error.hint().unwrap().contains("chown"));
@@ -109,7 +110,7 @@ fn a_path_that_cannot_be_made_is_refused() {
         fs::create_dir(&closed).unwrap();
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
         let nobody = Account { uid: 65_534, gid: 65_534, name: "nobody".into() };
-        let destinations = Destinations { directories: &[], placed: &[], owner: Some(&nobody) };
+        let destinations = Destinations { directories: &[], placed: &[], emptied: &[], owner: Some(&nobody) };
         let error = examine(&[made(1, &closed.join("new"))], destinations).unwrap_err();
         assert!(error.to_string().contains("user nobody, who runs the server, cannot enter"), "{error}");
     }

@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use highwater_tests::{Cluster, Scratch, files, for_each_major};
+use highwater_tests::{Cluster, Scratch, assert_same_files, files, for_each_major};
 
-use crate::ground::{Ground, assert_same_files};
+use crate::ground::Ground;
 
 /// I19: a backup of a server at rest comes back byte for byte, wherever its parts lie: a tablespace, `pg_wal` behind a link, several
 /// databases, TOAST, unlogged tables, and names that are not UTF-8. Twice, on a server where nothing happens.

@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use highwater_restore::plan_file::PLAN_FILE;
-use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, Fault, Operation, Response, S3Server, SECRET_ACCESS_KEY};
+use highwater_tests::s3::{Fault, Operation, Response, S3Server};
 use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest};
 
-use crate::ground::Ground;
+use crate::ground::{Ground, s3_repository};
 
 /// A restored directory that is not started, and the files of its plan.
 struct Restored {
@@ -237,16 +237,4 @@ fn a_repository_that_is_away_or_hangs_is_one_of_several() {
     let delivered = Finished::of(restored.command(&ground, &restored.last).arg("--json")).success();
     let object: serde_json::Value = serde_json::from_str(&delivered).unwrap();
     assert_eq!(object["file"], restored.last);
-}
-
-/// Adds the service to the configuration, as the repository `s3`.
-fn s3_repository(scratch: &Scratch, server: &S3Server, highwater: Highwater) -> Highwater {
-    let secret = scratch.file("secret", SECRET_ACCESS_KEY);
-    highwater.lines(&format!(
-        "\n[repository.s3]\nurl = \"s3://{BUCKET}/x\"\nendpoint = \"{}\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\n\
-         secret_access_key_file = \"{}\"\nkey_file = \"{}\"\n",
-        server.endpoint(),
-        secret.display(),
-        scratch.join("s3.key").display()
-    ))
 }

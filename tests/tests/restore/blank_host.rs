@@ -196,10 +196,12 @@ fn what_breaks_late_says_how_to_go_on(ground: &Ground, scratch: &Scratch) {
     let said = broken.failure(1, &["is not complete", "no server starts there", "access.conf exists"]);
     assert_eq!(std::fs::read_to_string(&taken).unwrap(), "theirs\n");
     assert!(!target.join("global/pg_control").exists());
-    let command = said.split("restore again: ").nth(1).unwrap();
-    assert!(!command.contains("access.conf "), "{command}");
-    assert!(std::process::Command::new("/bin/sh").args(["-c", command]).status().unwrap().success());
-    assert!(!target.exists() && taken.exists());
+    let command = said.split("To give it up: ").nth(1).unwrap();
+    assert!(said.contains("the same command again") && !command.contains("access.conf "), "{said}");
+    // It is still not ours, and goes on being refused.
+    let again = restore(ground, scratch, &target, &["--config-to", etc.to_str().unwrap()]);
+    again.failure(3, &["access.conf exists"]);
+    assert_eq!(std::fs::read_to_string(&taken).unwrap(), "theirs\n");
     std::fs::remove_file(taken).unwrap();
     restore(ground, scratch, &target, &["--config-to", etc.to_str().unwrap()]).success();
 }

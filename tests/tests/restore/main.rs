@@ -1,5 +1,5 @@
-//! Restores on real servers: every place a cluster can be put, what is refused, what a copy may do, what damage leaves, and the
-//! exit codes that recovery hangs on.
+//! Restores on real servers: every place a cluster can be put, what is refused, what a copy may do, what damage leaves, what is gone on
+//! with, and the exit codes that recovery hangs on.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,7 @@ mod blank_host;
 mod blank_root;
 mod copies;
 mod damage;
+mod delta;
 mod ground;
 mod host;
 mod owners;
@@ -22,6 +23,7 @@ mod places;
 mod refusals;
 mod replayed;
 mod repositories;
+mod resumed;
 mod sorting;
 mod space;
 mod start;

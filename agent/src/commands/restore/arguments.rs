@@ -18,9 +18,12 @@ use crate::report;
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("target").multiple(false)))]
 pub struct Args {
-    /// The new data directory; it must be absent or empty
+    /// The new data directory: absent, empty, or what this command left there when it was cut off
     #[arg(long, value_name = "DIRECTORY")]
     pub target_dir: PathBuf,
+    /// Let it be a data directory of this cluster: only what differs is fetched, and what is not in the backup is removed
+    #[arg(long)]
+    pub delta: bool,
     /// Recover to a moment, such as 2026-11-20T04:17:00+01:00, or `latest` (the default)
     #[arg(long, group = "target", value_name = "TIME|latest")]
     pub to: Option<String>,
@@ -138,6 +141,7 @@ impl Args {
         let absolute = |path: &PathBuf| std::path::absolute(path);
         Ok(Request {
             target_dir: absolute(&self.target_dir)?,
+            delta: self.delta,
             target: self.target()?,
             timeline: self.timeline,
             backup: self.backup.clone(),

@@ -12,6 +12,7 @@ use highwater_restore::preflight::{Preflight, Request};
 use highwater_restore::rebuild::Rebuilt;
 use highwater_restore::replayed::{Found, Replayed};
 use highwater_restore::server::{ServerError, State};
+use highwater_restore::standing::{Found as Stands, Standing};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
@@ -38,6 +39,8 @@ pub struct Plan {
     fetch_bytes: u64,
     requests: u64,
     spaces: Vec<(String, u64, u64)>,
+    /// What is there and serves: in words, and for programs.
+    reuse: Option<(String, Value)>,
     replayed: Vec<Replayed>,
     configuration: Vec<(String, String)>,
     warnings: Vec<String>,
@@ -74,6 +77,7 @@ impl Plan {
                 .iter()
                 .map(|space| (space.path.display().to_string(), space.needed, space.free))
                 .collect(),
+            reuse: reuse(&preflight.standing),
             replayed: replayed.clone(),
             configuration: preflight
                 .configuration
@@ -133,6 +137,7 @@ impl Plan {
                 "bytes": self.wal_bytes,
             },
             "fetch": {"bytes": self.fetch_bytes, "requests": self.requests},
+            "reuse": self.reuse.as_ref().map(|(_, value)| value),
             "space": spaces,
             "replayed_tablespaces": replayed,
             "configuration": configuration,
@@ -158,9 +163,15 @@ impl fmt::Display for Plan {
             self.first_segment,
             self.last_segment
         )?;
+        let at_most = if let Some((words, _)) = &self.reuse {
+            writeln!(f, "in place    {words}")?;
+            "at most "
+        } else {
+            ""
+        };
         writeln!(
             f,
-            "to fetch    {} in {} requests for the backup, and one for each segment",
+            "to fetch    {at_most}{} in {} requests for the backup, and one for each segment",
             HumanBytes(self.fetch_bytes),
             self.requests
         )?;
@@ -184,6 +195,34 @@ impl fmt::Display for Plan {
             writeln!(f, "note        {note}")?;
         }
         resorted::Listed(&self.resorted).fmt(f)
+    }
+}
+
+/// What is there and may serve, in words and for programs.
+fn reuse(standing: &Standing) -> Option<(String, Value)> {
+    let bytes = standing.present.iter().map(|(_, bytes)| bytes).sum();
+    let there = format!("{} files, {}", standing.files, HumanBytes(bytes));
+    let value = |kind: &str| json!({"kind": kind, "files": standing.files, "bytes": bytes});
+    match standing.found() {
+        Stands::Nothing => None,
+        Stands::Cluster => Some((
+            format!(
+                "{there}: each is compared with the backup, what is the same is kept and what is not of it removed; \
+                 until this is done no server starts there"
+            ),
+            value("delta"),
+        )),
+        Stands::Unfinished(record) => {
+            let mut value = value("unfinished");
+            if let Value::Object(value) = &mut value {
+                value.insert("begun_at".to_owned(), json!(record.begun));
+            }
+            let begun = record.begun;
+            Some((
+                format!("{there}: goes on with the restore begun at {begun}, and keeps what is whole"),
+                value,
+            ))
+        }
     }
 }
 
@@ -222,6 +261,7 @@ impl Done<'_> {
             "action": if self.request.standby { "standby" } else { self.request.action().setting() },
             "files": self.rebuilt.files,
             "bytes": self.rebuilt.bytes,
+            "kept_bytes": self.rebuilt.kept_bytes,
             "fetched_bytes": self.rebuilt.fetched_bytes,
             "pack_requests": self.rebuilt.requests,
             "seconds": self.took.as_secs_f64(),
@@ -341,6 +381,11 @@ impl Done<'_> {
             self.request.target_dir.display(),
             self.took.as_secs_f64()
         );
+        if self.preflight.standing.in_place().is_some() {
+            let Rebuilt { kept_bytes, fetched_bytes, .. } = self.rebuilt;
+            let (kept, fetched) = (HumanBytes(kept_bytes), HumanBytes(fetched_bytes));
+            text.push_str(&format!("\nkept        {kept} were in place; {fetched} were fetched"));
+        }
         for note in &self.finished.notes {
             text.push_str(&format!("\nnote        {note}"));
         }

@@ -10,6 +10,7 @@ fn layout(directory: &Path) -> Layout {
         tablespaces: vec![Placed { oid: 16384, original: "/x".into(), directory: directory.join("ts") }],
         owner: None,
         jobs: 1,
+        in_place: None,
     };
     Layout::create(&options, 0o700).unwrap()
 }
@@ -63,12 +64,11 @@ fn inner_links_stay_inside() {
     assert!(stays_inside("../a", 1) && !stays_inside("../../a", 1) && !stays_inside("a/../..", 0));
 }
 
-/// The marker stands before anything else is written, and a tablespace that the manifest does not name gets no link.
+/// A tablespace that the manifest does not name gets no link.
 #[test]
-fn the_marker_comes_first_and_links_only_where_the_manifest_says() {
+fn links_are_made_only_where_the_manifest_says() {
     let directory = tempfile::tempdir().unwrap();
     let layout = layout(directory.path());
-    assert!(layout.data_dir().join(INCOMPLETE_MARKER).exists());
     layout.make_dir(&path("pg_tblspc"), 0o700).unwrap();
     layout.make_tablespace_link(&path("pg_tblspc/16384"), 0o700).unwrap();
     assert!(matches!(

@@ -199,27 +199,48 @@ impl Ground {
         data_dir: &Path,
         jobs: usize,
     ) -> Result<Rebuilt, RebuildError> {
+        self.rebuild_over(runtime, data_dir, jobs, None)
+    }
+
+    /// The same over what is there, where that is to be looked at.
+    pub(super) fn rebuild_over(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        data_dir: &Path,
+        jobs: usize,
+        reading: Option<Reading>,
+    ) -> Result<Rebuilt, RebuildError> {
+        let in_place = reading.map(|reading| InPlace { reading, emptied: Vec::new() });
         let options = RebuildOptions {
             data_dir: data_dir.to_owned(),
             wal_dir: None,
             tablespaces: Vec::new(),
             owner: None,
             jobs,
+            in_place,
         };
         let layout = Layout::create(&options, 0o700)?;
         let mut work = Work::new(self.extent as u32);
+        let mut sweep = reading.map(|_| Sweep::begin(&layout, "PG_17_1".to_owned())).transpose()?;
         for line in &self.lines {
-            work.add(line.clone(), &layout)?;
+            let is_there = sweep.as_mut().map(|sweep| sweep.meet(line)).transpose()?.unwrap_or(false);
+            work.add(line.clone(), is_there, &layout)?;
         }
+        sweep.map(Sweep::finish).transpose()?;
         work.order_tasks();
         let seen = AtomicU64::new(0);
         let progress = |bytes| {
             seen.fetch_add(bytes, Ordering::Relaxed);
         };
+        let mut kept_bytes = 0;
+        if let Some(reading) = reading {
+            kept_bytes =
+                compare::take_out(&mut work, &layout, self.lineage.keys(), reading, jobs, &progress)?;
+        }
         let rebuilt = lane::run(runtime.handle(), &self.lineage, &work, &layout, jobs, &progress)?;
         assert_eq!(seen.load(Ordering::Relaxed), work.total_bytes());
         sync::everything(&layout, &work)?;
-        Ok(rebuilt)
+        Ok(Rebuilt { kept_bytes, bytes: work.total_bytes(), ..rebuilt })
     }
 
     pub(super) fn assert_whole(&self, data_dir: &Path) {

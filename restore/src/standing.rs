@@ -1,0 +1,459 @@
+//! What stands where a restore is to go: nothing, what an earlier one left unfinished, or with `--delta` a cluster.
+//!
+//! Files are only ever kept, changed or removed in a directory that is proven to be this cluster's: an unfinished restore by its
+//! record ([`crate::unfinished`]), a cluster by the system identifier in its `pg_control`. Another place (`pg_wal`, a tablespace) is
+//! proven by the file with the record's id, or because the data directory's own link leads there. All else must be empty, as for
+//! any restore.
+//!
+//! What differs between the command that began and the one that goes on: the target may, within the backup, and what
+//! belongs to it; so may the owner and the jobs. Backup, lineage and places may not. With `--delta` the backup may be another one of the
+//! same cluster, since every byte is compared with it.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use highwater_archive::manifest::{BackupId, Manifest};
+use highwater_pitr::control::ControlFile;
+
+use crate::error::RestoreError;
+use crate::outside::Relocation;
+use crate::places::{self, LOST_AND_FOUND, Purpose};
+use crate::rebuild::{InPlace, Reading};
+use crate::server;
+use crate::tablespaces::{Mapping, Placed};
+use crate::unfinished::{self, Record};
+
+/// Where a server keeps what says which of its WAL is archived.
+const ARCHIVE_STATUS: &str = "pg_wal/archive_status";
+
+/// The file without which no server starts.
+const CONTROL_FILE: &str = "global/pg_control";
+
+/// What stands at the target.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    found: Found,
+    links: Links,
+    delta: bool,
+    /// Files in all places, as far as they were counted.
+    pub files: u64,
+    /// What each place takes of its filesystem, in bytes.
+    pub present: Vec<(PathBuf, u64)>,
+    emptied: Vec<PathBuf>,
+}
+
+/// The three possibilities.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// Absent or empty.
+    Nothing,
+    /// What an earlier restore left.
+    Unfinished(Box<Record>),
+    /// The data directory of a cluster, to be brought to the state of a backup.
+    Cluster,
+}
+
+/// Where the links of a data directory lead.
+#[derive(Debug, Clone, Default)]
+struct Links {
+    wal: Option<PathBuf>,
+    tablespaces: Vec<(u32, PathBuf)>,
+}
+
+impl Links {
+    fn of(data_dir: &Path) -> Links {
+        let target =
+            |link: &Path| std::fs::read_link(link).ok().map(|to| link.parent().unwrap_or(link).join(to));
+        let entries = std::fs::read_dir(data_dir.join("pg_tblspc")).into_iter().flatten().flatten();
+        let tablespaces = entries
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, target(&entry.path())?)));
+        Links { wal: target(&data_dir.join("pg_wal")), tablespaces: tablespaces.collect() }
+    }
+
+    fn lead_to(&self, place: &Path) -> bool {
+        let place = places::resolved(place);
+        let tablespaces = self.tablespaces.iter().map(|(_, directory)| directory);
+        self.wal.iter().chain(tablespaces).any(|to| places::resolved(to) == place)
+    }
+}
+
+impl Standing {
+    /// Looks at the target; nothing is asked of the archive yet.
+    ///
+    /// # Errors
+    /// [`RestoreError::Running`], [`RestoreError::AtWork`], [`RestoreError::Incomplete`], [`RestoreError::Place`],
+    /// [`RestoreError::NoCluster`], [`RestoreError::Unarchived`].
+    pub fn look(target: &Path, delta: bool) -> Result<Standing, RestoreError> {
+        if server::is_running(target) {
+            return Err(RestoreError::Running { path: target.to_owned() });
+        }
+        let found = match Record::read(target)? {
+            Some(_) if unfinished::is_at_work(target)? => {
+                return Err(RestoreError::AtWork { path: target.to_owned() });
+            }
+            Some(record) => {
+                // A server may have run since.
+                if target.join(CONTROL_FILE).exists() {
+                    check_archived(target)?;
+                }
+                Found::Unfinished(Box::new(record))
+            }
+            None if delta && places::check_empty(Purpose::Target, target).is_err() => {
+                let control = read_control(target)?;
+                if control.is_none() {
+                    return Err(RestoreError::NoCluster { path: target.to_owned() });
+                }
+                check_archived(target)?;
+                Found::Cluster
+            }
+            None => {
+                places::check_empty(Purpose::Target, target)?;
+                Found::Nothing
+            }
+        };
+        let links = Links::of(target);
+        Ok(Standing { found, links, delta, files: 0, present: Vec::new(), emptied: Vec::new() })
+    }
+
+    /// What was found.
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// Whether there is nothing.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self.found, Found::Nothing)
+    }
+
+    /// Whether a place that is not empty is this restore's to fill.
+    pub fn owns(&self, place: &Path) -> bool {
+        match &self.found {
+            Found::Nothing => false,
+            Found::Cluster => self.links.lead_to(place),
+            Found::Unfinished(record) => {
+                record.marks(place) || (record.in_place || self.delta) && self.links.lead_to(place)
+            }
+        }
+    }
+
+    /// Absent, empty, or this restore's to fill.
+    ///
+    /// # Errors
+    /// [`RestoreError::Place`].
+    pub fn check_place(&self, what: Purpose, place: &Path) -> Result<(), RestoreError> {
+        if self.owns(place) { Ok(()) } else { Ok(places::check_empty(what, place)?) }
+    }
+
+    /// The backup that an unfinished restore is of: the one to go on with, unless another is asked for.
+    pub fn backup(&self) -> Option<BackupId> {
+        match &self.found {
+            Found::Unfinished(record) if !self.delta => record.backup.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// Where `pg_wal` goes when nothing else is asked for: where it is.
+    pub fn wal_dir(&self) -> Option<PathBuf> {
+        match &self.found {
+            Found::Nothing => None,
+            Found::Cluster => self.links.wal.clone(),
+            Found::Unfinished(record) => record.wal_dir.clone().filter(|_| record.in_place),
+        }
+    }
+
+    /// Where tablespaces go when nothing else is asked for: where they are.
+    pub fn mappings(&self, manifest: &Manifest) -> Vec<Mapping> {
+        let known = |oid: &u32| {
+            manifest.tablespaces.iter().any(|tablespace| tablespace.oid == *oid && tablespace.path.is_some())
+        };
+        let mapping = |(oid, to): (u32, PathBuf)| Mapping { from: oid.to_string(), to };
+        let places: Vec<(u32, PathBuf)> = match &self.found {
+            Found::Nothing => Vec::new(),
+            Found::Cluster => self.links.tablespaces.clone(),
+            Found::Unfinished(record) if !record.in_place => Vec::new(),
+            Found::Unfinished(record) => {
+                let tablespaces = record.tablespaces.iter();
+                tablespaces.map(|tablespace| (tablespace.oid, tablespace.directory.clone())).collect()
+            }
+        };
+        places.into_iter().filter(|(oid, _)| known(oid)).map(mapping).collect()
+    }
+
+    /// Whether what stands there is of the cluster that the backup is of.
+    ///
+    /// # Errors
+    /// [`RestoreError::OtherCluster`].
+    pub fn check_cluster(&self, target: &Path, manifest: &Manifest) -> Result<(), RestoreError> {
+        let found = match &self.found {
+            Found::Nothing => return Ok(()),
+            Found::Cluster => read_control(target)?.map_or(0, |(control, _)| control.system_identifier),
+            Found::Unfinished(record) => record.system_identifier,
+        };
+        let backup = manifest.postgresql.system_identifier;
+        if found == backup {
+            return Ok(());
+        }
+        Err(RestoreError::OtherCluster { path: target.to_owned(), found, backup })
+    }
+
+    /// Whether an unfinished restore is the one that is asked for. Counts what is there.
+    ///
+    /// # Errors
+    /// [`RestoreError::OtherRestore`], [`RestoreError::Started`], [`RestoreError::InUse`].
+    pub fn settle(
+        &mut self,
+        asked: &Asked<'_>,
+        manifest: &Manifest,
+        version_directory: &str,
+    ) -> Result<(), RestoreError> {
+        if let Found::Unfinished(record) = &self.found {
+            let path = asked.target_dir.to_owned();
+            if let Some(what) = difference(record, asked, manifest, self.delta) {
+                return Err(RestoreError::OtherRestore { path, what });
+            }
+            if let Some((control, bytes)) = read_control(asked.target_dir)?
+                && bytes != manifest.control.bytes
+                && !self.delta
+            {
+                return Err(RestoreError::Started { path, system_identifier: control.system_identifier });
+            }
+        }
+        if self.is_nothing() {
+            return Ok(());
+        }
+        self.find_emptied(asked);
+        for place in self.other_places(asked) {
+            check_unused(place, asked.target_dir)?;
+        }
+        self.count(asked, version_directory)
+    }
+
+    /// Every place but the data directory.
+    fn other_places<'s>(&'s self, asked: &'s Asked<'_>) -> impl Iterator<Item = &'s Path> {
+        let tablespaces = asked.tablespaces.iter().map(|placed| &placed.directory).chain(&self.emptied);
+        asked.wal_dir.into_iter().chain(tablespaces.map(PathBuf::as_path))
+    }
+
+    /// What is in other places and is emptied, and how everything that is there is read; `None` where nothing is.
+    pub fn in_place(&self) -> Option<InPlace> {
+        let reading = match &self.found {
+            Found::Nothing => return None,
+            Found::Cluster => Reading::PageCache,
+            Found::Unfinished(_) => Reading::Disk,
+        };
+        Some(InPlace { reading, emptied: self.emptied.clone() })
+    }
+
+    fn find_emptied(&mut self, asked: &Asked<'_>) {
+        let recorded = match &self.found {
+            Found::Unfinished(record) => {
+                let tablespaces = record.tablespaces.iter().map(|tablespace| &tablespace.directory);
+                record.emptied.iter().chain(tablespaces).cloned().collect()
+            }
+            _ => Vec::new(),
+        };
+        let gone = |oid: u32| asked.tablespaces.iter().all(|placed| placed.oid != oid);
+        let linked = self.links.tablespaces.iter().filter(|(oid, _)| gone(*oid));
+        let mut emptied: Vec<PathBuf> = Vec::new();
+        for directory in recorded.into_iter().chain(linked.map(|(_, directory)| directory.clone())) {
+            let is_used =
+                asked.tablespaces.iter().any(|placed| places::overlap(&placed.directory, &directory));
+            if !is_used && directory.is_dir() && self.owns(&directory) && !emptied.contains(&directory) {
+                emptied.push(directory);
+            }
+        }
+        self.emptied = emptied;
+    }
+
+    fn count(&mut self, asked: &Asked<'_>, version_directory: &str) -> Result<(), RestoreError> {
+        let mut places = vec![(asked.target_dir.to_owned(), asked.target_dir.to_owned())];
+        for place in self.other_places(asked) {
+            let is_wal = asked.wal_dir == Some(place);
+            let counted = if is_wal { place.to_owned() } else { place.join(version_directory) };
+            places.push((place.to_owned(), counted));
+        }
+        for (place, counted) in places {
+            let (files, bytes) = count_below(&counted)?;
+            self.files += files;
+            self.present.push((place, bytes));
+        }
+        Ok(())
+    }
+
+    /// Directories of tablespaces that the backup does not have, to be emptied.
+    pub fn emptied(&self) -> &[PathBuf] {
+        &self.emptied
+    }
+}
+
+/// What a restore is asked to fill, for comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The data directory.
+    pub target_dir: &'a Path,
+    /// The place of `pg_wal`.
+    pub wal_dir: Option<&'a Path>,
+    /// The backup's tablespaces.
+    pub tablespaces: &'a [Placed],
+    /// Where configuration goes.
+    pub configuration: &'a Relocation,
+    /// Its lineage.
+    pub lineage: &'a str,
+}
+
+/// What of an unfinished restore is not as it is asked for, in words.
+fn difference(record: &Record, asked: &Asked<'_>, manifest: &Manifest, delta: bool) -> Option<String> {
+    let at = |path: Option<&Path>| {
+        path.map_or_else(|| "inside".to_owned(), |path| format!("in {}", path.display()))
+    };
+    if !delta && record.lineage != asked.lineage {
+        return Some(format!("it is of lineage {}, and this one of {}", record.lineage, asked.lineage));
+    }
+    if !delta && record.backup != manifest.backup.as_str() {
+        return Some(format!("it is of backup {}, and this one of {}", record.backup, manifest.backup));
+    }
+    if record.wal_dir.as_deref() != asked.wal_dir {
+        let (was, now) = (at(record.wal_dir.as_deref()), at(asked.wal_dir));
+        return Some(format!("it puts pg_wal {was}, and this one {now}"));
+    }
+    for placed in asked.tablespaces {
+        let was = record.tablespaces.iter().find(|tablespace| tablespace.oid == placed.oid);
+        let (oid, now) = (placed.oid, placed.directory.display());
+        match was {
+            Some(was) if was.directory != placed.directory => {
+                return Some(format!(
+                    "it puts tablespace {oid} in {}, and this one in {now}",
+                    was.directory.display()
+                ));
+            }
+            _ => {}
+        }
+    }
+    let config_to = asked.configuration.directory();
+    if record.config_to.as_deref() != config_to {
+        let (was, now) = (at(record.config_to.as_deref()), at(config_to));
+        return Some(format!("it puts configuration {was}, and this one {now}"));
+    }
+    None
+}
+
+/// The `pg_control` of a data directory and its bytes; `None` where there is none.
+fn read_control(data_dir: &Path) -> Result<Option<(ControlFile, Vec<u8>)>, RestoreError> {
+    let path = data_dir.join(CONTROL_FILE);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some((ControlFile::parse(&bytes)?, bytes))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RestoreError::Io { what: "read", path, source }),
+    }
+}
+
+/// WAL that waits to be archived is in no archive, and would be removed with the rest.
+fn check_archived(data_dir: &Path) -> Result<(), RestoreError> {
+    let Ok(entries) = std::fs::read_dir(data_dir.join(ARCHIVE_STATUS)) else { return Ok(()) };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut waiting: Vec<String> =
+        names.filter_map(|name| name.strip_suffix(".ready").map(str::to_owned)).collect();
+    waiting.sort_unstable();
+    match waiting.as_slice() {
+        [] => Ok(()),
+        [first, ..] => Err(RestoreError::Unarchived {
+            path: data_dir.to_owned(),
+            count: waiting.len(),
+            first: first.clone(),
+        }),
+    }
+}
+
+/// Whether no server of another data directory uses the place too, as one does whose directory was copied with its links: a server's
+/// processes work in its data directory (`ChangeToDataDir` in PostgreSQL's `miscinit.c`). Those of other users may not be seen.
+fn check_unused(place: &Path, target: &Path) -> Result<(), RestoreError> {
+    let target = places::resolved(target);
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let directories: BTreeSet<PathBuf> =
+        processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok()).collect();
+    let mut servers = directories
+        .into_iter()
+        .filter(|directory| *directory != target && directory.join("PG_VERSION").exists());
+    match servers.find(|directory| Links::of(directory).lead_to(place)) {
+        Some(data_dir) => Err(RestoreError::InUse { path: place.to_owned(), data_dir }),
+        None => Ok(()),
+    }
+}
+
+/// The files below a directory, which may be absent, and what they take of the filesystem, in bytes. No link is followed.
+fn count_below(directory: &Path) -> Result<(u64, u64), RestoreError> {
+    let (mut files, mut bytes) = (0, 0);
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let failed = |source| RestoreError::Io { what: "look into", path: directory.clone(), source };
+        let entries = match std::fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let metadata = entry.metadata().map_err(failed)?;
+            if metadata.is_dir() {
+                if entry.file_name() != LOST_AND_FOUND {
+                    directories.push(entry.path());
+                }
+            } else if metadata.is_file() {
+                files += 1;
+                // One with a second name gives nothing back when it is removed.
+                bytes += if metadata.nlink() == 1 { metadata.blocks() * 512 } else { 0 };
+            }
+        }
+    }
+    Ok((files, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use highwater_archive::durable;
+
+    use super::*;
+
+    /// PAIN 26: a data directory that was copied with its links leads into another cluster's tablespaces.
+    #[test]
+    fn what_another_server_uses_is_not_taken() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        for data in ["original", "copy"] {
+            std::fs::create_dir_all(at(data).join("pg_tblspc")).unwrap();
+            durable::replace(&at(data).join("PG_VERSION"), &["17\n"]).unwrap();
+            symlink(at("space"), at(data).join("pg_tblspc/16384")).unwrap();
+        }
+        std::fs::create_dir(at("space")).unwrap();
+        assert!(check_unused(&at("space"), &at("copy")).is_ok());
+        let mut server = Command::new("sleep").arg("600").current_dir(at("original")).spawn().unwrap();
+        let refused = check_unused(&at("space"), &at("copy"));
+        let own = check_unused(&at("space"), &at("original"));
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let refused = refused.unwrap_err();
+        assert!(matches!(&refused, RestoreError::InUse { data_dir, .. } if data_dir.ends_with("original")));
+        assert!(refused.is_refusal() && own.is_ok(), "{refused}");
+    }
+
+    /// PAIN 25: what waits to be archived is nowhere else.
+    #[test]
+    fn wal_that_waits_to_be_archived_is_kept() {
+        let scratch = tempfile::tempdir().unwrap();
+        assert!(check_archived(scratch.path()).is_ok());
+        let status = scratch.path().join(ARCHIVE_STATUS);
+        std::fs::create_dir_all(&status).unwrap();
+        durable::replace(&status.join("000000010000000000000001.done"), &[""]).unwrap();
+        assert!(check_archived(scratch.path()).is_ok());
+        for segment in ["000000010000000000000003", "000000010000000000000002"] {
+            durable::replace(&status.join(format!("{segment}.ready")), &[""]).unwrap();
+        }
+        let refused = check_archived(scratch.path()).unwrap_err();
+        let words = "2 files from 000000010000000000000002 on";
+        assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
+    }
+}
