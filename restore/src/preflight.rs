@@ -334,9 +334,9 @@ fn check_directories(request: &Request) -> Result<Standing, RestoreError> {
         }
     }
     let standing = Standing::look(target, request.delta)?;
-    if let Some(wal_dir) = &request.wal_dir {
-        standing.check_place(Purpose::Wal, wal_dir)?;
-        if places::overlap(wal_dir, target) {
+    if let Some(wal_dir) = request.wal_dir.clone().or_else(|| standing.wal_dir()) {
+        standing.check_place(Purpose::Wal, &wal_dir)?;
+        if places::overlap(&wal_dir, target) {
             let (first, second) = (wal_dir.display().to_string(), target.display().to_string());
             return Err(tablespaces::TablespaceError::Overlap { first, second }.into());
         }
