@@ -41,26 +41,28 @@ pub async fn list(session: &Session) -> Result<Vec<(Database, bool)>, BackupErro
     let failed = |error| PgError::query("list its databases", &error);
     // datcollversion and datlocprovider came with 15; the builtin provider with 17 changed no column that is read here.
     let newer = if session.major() == PgMajor::V14 {
-        "NULL::text, 'c', NULL::text"
+        "NULL::text, 'c'"
     } else {
-        "datcollversion, datlocprovider::text, pg_database_collation_actual_version(oid)"
+        "datcollversion, datlocprovider::text"
     };
     let sql = format!(
         "SELECT oid, datname::text, pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, \
          datallowconn AND has_database_privilege(oid, 'CONNECT'), {newer} FROM pg_database ORDER BY oid"
     );
     let rows = session.client().query(&sql, &[]).await.map_err(failed)?;
+    let mut versions = library_versions(session).await;
     let mut databases = Vec::new();
     for row in rows {
+        let oid = row.try_get(0).map_err(failed)?;
         let database = Database {
-            oid: row.try_get(0).map_err(failed)?,
+            oid,
             name: row.try_get(1).map_err(failed)?,
             encoding: row.try_get(2).map_err(failed)?,
             collate: row.try_get(3).map_err(failed)?,
             ctype: row.try_get(4).map_err(failed)?,
             collation_version: row.try_get(6).map_err(failed)?,
             locale_provider: row.try_get(7).map_err(failed)?,
-            library_collation_version: row.try_get(8).map_err(failed)?,
+            library_collation_version: versions.remove(&oid),
             examined: false,
             extensions: Vec::new(),
             collations: BTreeMap::new(),
@@ -71,6 +73,25 @@ pub async fn list(session: &Session) -> Result<Vec<(Database, bool)>, BackupErro
         databases.push((database, row.try_get(5).map_err(failed)?));
     }
     Ok(databases)
+}
+
+/// What the libraries have now for the databases' own collations. To tell it ICU opens each, which may fail: that is no reason to have
+/// no backup.
+async fn library_versions(session: &Session) -> BTreeMap<u32, String> {
+    if session.major() == PgMajor::V14 {
+        return BTreeMap::new();
+    }
+    let sql =
+        "SELECT oid, v FROM pg_database, pg_database_collation_actual_version(oid) v WHERE v IS NOT NULL";
+    match session.client().query(sql, &[]).await {
+        Ok(rows) => {
+            rows.iter().filter_map(|row| Some((row.try_get(0).ok()?, row.try_get(1).ok()?))).collect()
+        }
+        Err(error) => {
+            tracing::warn!("not known which libraries sort the text of the databases: {error}");
+            BTreeMap::new()
+        }
+    }
 }
 
 /// Whether another library may sort what this database sorts by its own collation in another order.

@@ -100,25 +100,25 @@ impl Facts {
             });
         }
         let version = session.text("SELECT version()", "tell its version").await?;
-        let libc = libc(session).await?;
-        let login_preloads = match login_preloads(session).await {
-            Ok(preloads) => Some(preloads),
-            Err(error) => {
-                tracing::warn!("not known which libraries are loaded at a login: {error}");
-                None
-            }
-        };
+        // These help who restores on another host; a backup does not fail for them.
+        let libc = known("its C library's version", libc(session).await).flatten();
+        let login_preloads = known("which libraries are loaded at a login", login_preloads(session).await);
         Ok(Facts { version, settings, libc, login_preloads, whereabouts })
     }
 }
 
 /// A server of 14 records no version for a database's own collation, so any collation of the C library tells it.
-async fn libc(session: &Session) -> Result<Option<String>, BackupError> {
-    let what = "tell its C library's version";
+async fn libc(session: &Session) -> Result<Option<String>, PgError> {
+    let failed = |error| PgError::query("tell its C library's version", &error);
     let sql = "SELECT v FROM pg_collation, pg_collation_actual_version(oid) v \
                WHERE collprovider = 'c' AND v IS NOT NULL LIMIT 1";
-    let row = session.client().query_opt(sql, &[]).await.map_err(|error| PgError::query(what, &error))?;
-    row.map_or(Ok(None), |row| optional(&row, 0, what))
+    let row = session.client().query_opt(sql, &[]).await.map_err(failed)?;
+    row.map_or(Ok(None), |row| row.try_get(0).map_err(failed))
+}
+
+/// What the server answered, or nothing and a warning.
+fn known<T>(what: &str, answer: Result<T, PgError>) -> Option<T> {
+    answer.map_err(|error| tracing::warn!("not known, and not in the manifest, {what}: {error}")).ok()
 }
 
 async fn login_preloads(session: &Session) -> Result<Vec<LoginPreload>, PgError> {

@@ -17,7 +17,7 @@ use highwater_pitr::target::TargetAction;
 use highwater_restore::RestoreError;
 use highwater_restore::begin::begin;
 use highwater_restore::finish::{Finished, finish, write_reindex};
-use highwater_restore::host::{self, Resorted};
+use highwater_restore::host::{self, Answers, Resorted};
 use highwater_restore::plan_file::RepositoryToPlan;
 use highwater_restore::preflight::{Preflight, Request, preflight};
 use highwater_restore::rebuild::{OWN_DIRECTORY, RebuildOptions, Rebuilt, rebuild};
@@ -161,10 +161,10 @@ async fn ask_what_is_sorted_otherwise(
     let known = done.preflight.resorted.clone();
     let asked = tokio::task::spawn_blocking(move || host::ask(&options, major, &known)).await?;
     match asked {
-        Ok(resorted) => {
+        Ok(Answers { resorted, failures }) => {
             write_reindex(done.preflight, &done.request.target_dir, &resorted).map_err(problem)?;
             let known: Vec<String> = done.plan.warnings().collect();
-            let said = resorted.iter().map(Resorted::warning);
+            let said = resorted.iter().map(Resorted::warning).chain(failures);
             done.asked = said.filter(|warning| !known.contains(warning)).collect();
             done.resorted = resorted;
         }

@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 use highwater_archive::manifest::{Database, PostgresInfo};
 
 use super::programs::SUFFIXES;
+use super::words::some_of;
 
 /// The first major that looks for `$libdir/name` along the path.
 const STRIPS_LIBDIR: u16 = 18;
-
-/// How many databases are named in one sentence.
-const DATABASES_NAMED: usize = 5;
 
 /// What is not here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,12 +57,9 @@ impl Missing {
                 Some(extension) => format!("extension {extension}"),
                 None => "functions made without an extension".into(),
             };
-            let more = databases.len().saturating_sub(DATABASES_NAMED);
-            let named: Vec<&str> = databases.iter().take(DATABASES_NAMED).map(String::as_str).collect();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             said.push(format!(
-                "{here} does not have {library}: {what} will fail in database {}{more} until {} is installed",
-                named.join(", "),
+                "{here} does not have {library}: {what} will fail in database {} until {} is installed",
+                some_of(databases),
                 package_like(library)
             ));
         }

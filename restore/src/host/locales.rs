@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use highwater_archive::manifest::{Database, PostgresInfo};
 
 use super::trial::{Refused, Trial};
+use super::words::some_of;
 
 /// Settings whose value is something that a host must have.
 const SETTINGS: [&str; 6] =
@@ -19,9 +20,6 @@ const ANY_LOCALE: &str = "lc_monetary";
 
 /// How many locales are tried, each by a server that starts and ends.
 const LOCALES_TRIED: usize = 50;
-
-/// How many databases are named in one sentence.
-const DATABASES_NAMED: usize = 5;
 
 /// The settings of the original that this host cannot give a server.
 pub fn refused_settings(trial: &Trial<'_>, postgres: &PostgresInfo) -> Vec<Refused> {
@@ -59,13 +57,10 @@ fn used(databases: &[Database]) -> BTreeMap<String, Vec<String>> {
 
 /// What it means that a locale is not here, in a sentence.
 pub fn warning(locale: &str, databases: &[String]) -> String {
-    let named: Vec<&str> = databases.iter().take(DATABASES_NAMED).map(String::as_str).collect();
-    let more = databases.len().saturating_sub(DATABASES_NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!(
-        "locale {locale} is not on this host: nobody can connect to database {}{more} until it is (Debian and Ubuntu: locale-gen; \
+        "locale {locale} is not on this host: nobody can connect to database {} until it is (Debian and Ubuntu: locale-gen; \
          Fedora: the glibc-langpack of its language)",
-        named.join(", ")
+        some_of(databases)
     )
 }
 
@@ -92,7 +87,6 @@ mod tests {
             used(&databases),
             BTreeMap::from([("de_DE".to_owned(), vec!["a".to_owned(), "b".to_owned()])])
         );
-        let many: Vec<String> = (1..=7).map(|n| format!("db{n}")).collect();
-        assert!(warning("de_DE", &many).contains("db1, db2, db3, db4, db5 and 2 more until"));
+        assert!(warning("de_DE", &["a".into(), "b".into()]).contains("connect to database a, b until"));
     }
 }

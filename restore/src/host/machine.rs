@@ -92,6 +92,26 @@ mod tests {
         assert_eq!(of(""), None);
     }
 
+    /// A processor of the other kind is a warning before 18, and none after.
+    #[test]
+    fn another_processor_is_a_warning_where_it_matters() {
+        let original = |major: u16, processor: &str| -> PostgresInfo {
+            serde_json::from_value(serde_json::json!({
+                "major": major, "version": format!("PostgreSQL on {processor}-pc-{}-gnu, compiled", this_system()),
+                "system_identifier": "1", "catalog_version": 1, "control_version": 1700, "block_bytes": 8192,
+                "relation_segment_blocks": 131_072, "wal_segment_bytes": 16_777_216, "data_checksums": true, "settings": {},
+            }))
+            .unwrap()
+        };
+        let (this, other) =
+            (this_processor(), if this_processor() == "x86_64" { "aarch64" } else { "x86_64" });
+        assert_eq!(compare(&original(17, this)).warning, None);
+        assert_eq!(compare(&original(18, other)).warning, None);
+        if signed_char(this, this_system()) != signed_char(other, this_system()) {
+            assert!(compare(&original(17, other)).warning.unwrap().contains(other));
+        }
+    }
+
     #[test]
     fn the_sign_of_char_is_said_where_the_server_does_not_keep_it() {
         assert!(signed_char("x86_64", "linux-gnu") && signed_char("aarch64", "darwin23"));

@@ -14,13 +14,14 @@ mod programs;
 mod reindex;
 mod sorting;
 mod trial;
+mod words;
 
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{Manifest, ManifestError, RelationLine, RelationMapReader};
 
 pub use error::HostError;
 pub use programs::{icu_of, libc_here};
-pub use reindex::{SCRIPT_FILE, ask, script};
+pub use reindex::{Answers, SCRIPT_FILE, ask, script};
 pub use sorting::{Difference, Resorted, sorts_plainly};
 
 use crate::ownership::Account;
@@ -87,7 +88,7 @@ pub async fn examine(question: Question<'_>) -> Result<Findings, HostError> {
     findings.notes.extend(libraries::not_recorded(&manifest.databases));
 
     let here = Here { libc: programs::libc_here(), icu: programs::icu_of_server(installation) };
-    let compared = sorting::compare(manifest, &here, machine.other_system);
+    let compared = sorting::compare(&manifest.postgresql, &manifest.databases, &here, machine.other_system);
     findings.notes.extend(not_examined(manifest));
     findings.notes.extend(compared.notes);
     findings.warnings.extend(compared.warnings);
@@ -106,7 +107,7 @@ fn not_examined(manifest: &Manifest) -> Option<String> {
     (!names.is_empty()).then(|| {
         format!(
             "the backup could not look into database {}: its extensions, and the indexes on its text, are not known here",
-            names.join(", ")
+            words::some_of(&names)
         )
     })
 }

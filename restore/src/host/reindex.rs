@@ -67,27 +67,46 @@ pub fn script(major: u16, resorted: &[Resorted]) -> String {
     text
 }
 
-/// Asks a server that can be read, database by database, what is sorted otherwise. `known` is what was found before it ran.
+/// What a running server says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Databases whose text is sorted otherwise.
+    pub resorted: Vec<Resorted>,
+    /// Databases that could not be asked: each a sentence.
+    pub failures: Vec<String>,
+}
+
+/// Asks a server that can be read, database by database, what is sorted otherwise. `known` is what was found before it ran; it stands where
+/// a database does not answer.
 ///
 /// # Errors
-/// [`ServerError`]: psql could not be run, or the server answered with an error.
-pub fn ask(options: &ServerOptions, major: u16, known: &[Resorted]) -> Result<Vec<Resorted>, ServerError> {
+/// [`ServerError`]: the server does not even say which databases it has.
+pub fn ask(options: &ServerOptions, major: u16, known: &[Resorted]) -> Result<Answers, ServerError> {
     let names = "SELECT to_json(datname::text) FROM pg_database WHERE datallowconn ORDER BY oid";
-    let mut resorted = Vec::new();
+    let mut answers = Answers::default();
     for line in query(options, "postgres", names)?.lines() {
         let Ok(name) = serde_json::from_str::<String>(line) else { continue };
         let known = known.iter().find(|database| database.database == name);
-        let found = Resorted {
-            differences: known.map(|database| database.differences.clone()).unwrap_or_default(),
-            range_partitioned: known.map(|database| database.range_partitioned.clone()).unwrap_or_default(),
-            database: name,
-            indexes: Vec::new(),
-            index_count: 0,
-        };
-        let answer = query(options, &found.database, &question(major, known))?;
-        resorted.extend(read(found, &answer));
+        match query(options, &name, &question(major, known)) {
+            Ok(answer) => {
+                let begun = Resorted {
+                    differences: known.map(|database| database.differences.clone()).unwrap_or_default(),
+                    range_partitioned: known
+                        .map(|database| database.range_partitioned.clone())
+                        .unwrap_or_default(),
+                    database: name,
+                    indexes: Vec::new(),
+                    index_count: 0,
+                };
+                answers.resorted.extend(read(begun, &answer));
+            }
+            Err(error) => {
+                answers.failures.push(format!("not known which text is sorted otherwise here: {error}"));
+                answers.resorted.extend(known.cloned());
+            }
+        }
     }
-    Ok(resorted)
+    Ok(answers)
 }
 
 /// What is sorted otherwise in one database: first its collations, then the indexes, a JSON list each.

@@ -6,7 +6,9 @@
 //! records (`datcollversion`, `collversion`) may be older than the library was: then the original's indexes are in doubt already, and that
 //! is said as well. The functions here take values and give values.
 
-use highwater_archive::manifest::{Database, Manifest, PostgresInfo};
+use highwater_archive::manifest::{Database, PostgresInfo};
+
+use super::words::some_of;
 
 /// The most indexes of one database that are kept by name.
 const INDEXES_NAMED: usize = 1000;
@@ -104,13 +106,13 @@ impl Resorted {
             String::new()
         } else {
             format!(
-                ", and rows of {} tables may lie in a partition that is not theirs",
+                ", and rows of tables partitioned by it ({}) may lie in a partition that is not theirs",
                 self.range_partitioned.len()
             )
         };
         format!(
-            "database {} sorts text otherwise on this host ({}{more}): {} indexes that are known to depend on it may miss rows \
-             and let in duplicates until they are rebuilt{tables}",
+            "database {} sorts text otherwise on this host ({}{more}): indexes that are known to depend on it ({}) may miss \
+             rows and let in duplicates until they are rebuilt{tables}",
             self.database,
             differences.join("; "),
             self.index_count
@@ -142,11 +144,16 @@ pub fn sorts_plainly(locale: &str) -> bool {
 }
 
 /// Holds what was recorded against what is here. `other_system`: the original ran on a system with another C library, of this name.
-pub fn compare(manifest: &Manifest, here: &Here, other_system: Option<String>) -> Compared {
+pub fn compare(
+    postgres: &PostgresInfo,
+    databases: &[Database],
+    here: &Here,
+    other_system: Option<String>,
+) -> Compared {
     let mut compared = Compared::default();
     let (mut unrecorded, mut unknown_here) = (Vec::new(), Vec::new());
-    for database in &manifest.databases {
-        let original = Original { postgres: &manifest.postgresql, other_system: other_system.as_deref() };
+    let original = Original { postgres, other_system: other_system.as_deref() };
+    for database in databases {
         let mut differences = Vec::new();
         for used in used(database) {
             match original.compare(&used, here) {
@@ -195,7 +202,7 @@ pub fn compare(manifest: &Manifest, here: &Here, other_system: Option<String>) -
 
 fn sentence(mut databases: Vec<&str>, what: &str) -> Option<String> {
     databases.dedup();
-    (!databases.is_empty()).then(|| format!("database {}: {what}", databases.join(", ")))
+    (!databases.is_empty()).then(|| format!("database {}: {what}", some_of(&databases)))
 }
 
 /// A collation in use.
@@ -392,6 +399,45 @@ mod tests {
         database.collations = [("pg_catalog.pg_c_utf8".to_owned(), "1".to_owned())].into();
         database.collation_libraries = Some([("pg_catalog.pg_c_utf8".to_owned(), builtin)].into());
         assert_eq!(verdicts(&postgres(None, None), &database, &here("2.36", Icu::None)), [Verdict::Same]);
+    }
+
+    /// What compares to nothing is said once for all databases, and what cannot work at all is a warning.
+    #[test]
+    fn what_cannot_be_compared_is_said() {
+        let mut databases = vec![database("c", "de_DE", None, None), database("i", "en_US", None, None)];
+        databases[1].name = "web".into();
+        let icu = databases[1].clone();
+        databases.push(Database { name: "template0".into(), ..database("c", "de_DE", None, None) });
+        let found = compare(&postgres(None, None), &databases, &here("2.36", Icu::None), None);
+        assert!(
+            matches!(&found.notes[..], [one] if one.starts_with("database app: which version")),
+            "{found:?}"
+        );
+        assert!(
+            matches!(&found.warnings[..], [one] if one.starts_with("database web sorts by ICU") && one.contains("nobody can connect")),
+            "{found:?}"
+        );
+        assert_eq!(found.resorted, []);
+        // Another C library altogether is another order, whatever its version.
+        let partitioned = serde_json::json!([{"schema": "s", "name": "p", "collations": [DEFAULT]}]);
+        let mut own = database("c", "de_DE", Some("2.36"), Some("2.36"));
+        own.range_partitioned = serde_json::from_value(partitioned).unwrap();
+        let found = compare(
+            &postgres(None, None),
+            &[own, icu],
+            &here("2.36", Icu::Version(72)),
+            Some("linux-musl".into()),
+        );
+        let [app] = &found.resorted[..] else { panic!("{found:?}") };
+        assert!(
+            app.by_default() && app.warning().contains("that of linux-musl, here another"),
+            "{}",
+            app.warning()
+        );
+        assert!(
+            app.warning()
+                .ends_with("rows of tables partitioned by it (1) may lie in a partition that is not theirs")
+        );
     }
 
     #[test]
