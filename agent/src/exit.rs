@@ -30,7 +30,10 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::Done, "done"),
     (Exit::Failed, "failed; the error says why (archive-get: the file is proven absent)"),
     (Exit::Usage, "wrong arguments or configuration; nothing was tried"),
-    (Exit::Refused, "refused before anything was changed, such as a target that cannot be reached"),
+    (
+        Exit::Refused,
+        "refused before anything was changed: a target that cannot be reached, a repository for a newer version",
+    ),
     (Exit::Unsound, "found something that must be put right (check), or damaged pages (backup)"),
     (
         Exit::Unproven,

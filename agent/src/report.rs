@@ -109,6 +109,14 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     None
 }
 
+/// Whether the repository is one that this version must not read or write; nothing was tried then.
+fn needs_newer_program(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref().is_some_and(RepositoryError::is_too_new)
+        || cause.downcast_ref().is_some_and(LineageError::is_too_new)
+        || cause.downcast_ref().is_some_and(WalPutError::is_too_new)
+        || cause.downcast_ref().is_some_and(ClaimError::is_too_new)
+}
+
 /// How the process exits for this error.
 fn exit_of(error: &anyhow::Error) -> Exit {
     error
@@ -121,6 +129,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
                 return Some(Exit::Failed);
             }
             if cause.downcast_ref::<BackupError>().is_some_and(BackupError::is_refusal) {
+                return Some(Exit::Refused);
+            }
+            if needs_newer_program(cause) {
                 return Some(Exit::Refused);
             }
             cause.downcast_ref::<Problem>().map(|problem| problem.exit)

@@ -93,7 +93,16 @@ impl OpenRepository {
         let state = state.filter(|state| state.cluster == cluster.as_str());
         match state.and_then(|state| state.repositories.get(&config.name)) {
             Some(pinned) => Self::open_pinned(config, cluster, pinned, wanted).await,
-            None => Self::open_ahead(config, cluster, wanted).await,
+            None => Self::open_ahead(config, cluster, wanted).await.map_err(|error| {
+                // A host that was set up for others may have this one in its configuration since.
+                if state.is_none() || !is_gone(&error) {
+                    return error;
+                }
+                report::failed(
+                    report::message(&error),
+                    "is the disk mounted, and the URL right? if this repository is new, run: highwater init",
+                )
+            }),
         }
     }
 
@@ -110,7 +119,16 @@ impl OpenRepository {
             )
         })?;
         self.compare(pinned)?;
-        self.cluster.lineage(state.lineage).await.with_context(|| format!("repository {}", self.name))
+        self.cluster.lineage(state.lineage).await.map_err(|error| match error.is_not_found() {
+            true => report::failed(
+                format!(
+                    "repository {}: the record of lineage {}, which this data directory writes, is not there (clusters/{}/{}/lineage)",
+                    self.name, state.lineage, state.cluster, state.lineage
+                ),
+                "put it back from another copy of the repository; if all of the lineage is lost, run: highwater adopt --new-lineage",
+            ),
+            false => anyhow::Error::new(error).context(format!("repository {}", self.name)),
+        })
     }
 
     /// What to pin of it.
@@ -177,8 +195,13 @@ impl Failed {
 
 /// An error of a repository; where the key does not open the keyring, with the place that the key is from.
 pub fn name_key(error: RepositoryError, key: &KeySource) -> anyhow::Error {
-    let is_wrong_key =
-        matches!(&error, RepositoryError::Keyring { source: KeyringError::WrongKey { .. }, .. });
+    let is_wrong_key = matches!(
+        &error,
+        RepositoryError::Keyring {
+            source: KeyringError::WrongKey { .. } | KeyringError::OtherKey { .. },
+            ..
+        }
+    );
     let error = anyhow::Error::new(error);
     match key {
         _ if !is_wrong_key => error,

@@ -177,6 +177,11 @@ pub fn keyring_object(cluster: &ClusterName, generation: u32) -> String {
     format!("{CLUSTERS}/{cluster}/keys/{generation:08}.age")
 }
 
+/// The directory of a cluster's keyring.
+pub fn keyring_dir(cluster: &ClusterName) -> String {
+    format!("{CLUSTERS}/{cluster}/keys/")
+}
+
 /// The directory of one lineage.
 pub fn lineage_dir(cluster: &ClusterName, lineage: LineageId) -> String {
     format!("{CLUSTERS}/{cluster}/{lineage}")

@@ -195,7 +195,9 @@ impl RepositoryError {
                 Some("is the disk mounted, and the URL right? what `highwater init` made is not there".into())
             }
             Self::Malformed { .. } => Some(
-                "it was changed after it was written; take it from another copy of the repository".into(),
+                "it was changed after it was written, and without it nothing here can be read; take it from another copy of the \
+                 repository, and the rest is as good as it was"
+                    .into(),
             ),
             Self::TooNew { .. } => Some("install a newer version of Highwater on this host".into()),
             Self::NoSuchCluster { .. } => {
@@ -203,6 +205,15 @@ impl RepositoryError {
             }
             Self::ForeignKeyring { .. } => Some("do not write to it; compare with the recovery kit".into()),
             Self::ClusterName(_) | Self::Parameter(_) | Self::Random(_) => None,
+        }
+    }
+
+    /// Whether a newer program is needed, so that nothing was tried.
+    pub fn is_too_new(&self) -> bool {
+        match self {
+            Self::TooNew { .. } => true,
+            Self::Lineage(error) => error.is_too_new(),
+            _ => false,
         }
     }
 
@@ -266,13 +277,13 @@ impl Repository {
     /// Opens the repository that is there, for reading at least.
     ///
     /// # Errors
-    /// [`RepositoryError::NotARepository`], [`RepositoryError::TooNew`], [`RepositoryError::Malformed`],
-    /// [`RepositoryError::Store`].
+    /// [`RepositoryError::NotARepository`], [`RepositoryError::TooNew`], [`RepositoryError::Malformed`] (also where clusters are
+    /// there and it alone is missing), [`RepositoryError::Store`].
     pub async fn open(store: Arc<dyn Store>) -> Result<Self, RepositoryError> {
-        // Its name cannot be known from what it says: it lies under the plain name or, with `names: content`, the other.
-        let mut found = read_plain::<RepositoryInfo>(&*store, NameMode::Plain, names::REPOSITORY).await?;
-        if found.is_none() {
-            found = read_plain(&*store, NameMode::Content, names::REPOSITORY).await?;
+        let mut found = read_info(&*store).await?;
+        if found.is_none() && holds_objects(&*store, names::CLUSTERS).await? {
+            // Somebody may have made all of it since we looked.
+            found = Some(read_info(&*store).await?.ok_or_else(|| lost(&*store, names::REPOSITORY))?);
         }
         let info = found.ok_or_else(|| RepositoryError::NotARepository { store: store.describe() })?;
         Self::remembered(store, info)
@@ -337,8 +348,14 @@ impl Repository {
     /// [`RepositoryError::NoSuchCluster`], [`RepositoryError::Malformed`], [`RepositoryError::Store`].
     pub async fn cluster(&self, name: &ClusterName) -> Result<LockedCluster, RepositoryError> {
         let path = names::cluster_object(name);
-        let info: ClusterInfo = read_plain(&*self.store, self.info.names, &path).await?.ok_or_else(|| {
-            RepositoryError::NoSuchCluster { cluster: name.to_string(), store: self.store.describe() }
+        let (store, names) = (&*self.store, self.info.names);
+        let mut found = read_plain::<ClusterInfo>(store, names, &path).await?;
+        if found.is_none() && holds_objects(store, &names::cluster_dir(name)).await? {
+            found = Some(read_plain(store, names, &path).await?.ok_or_else(|| lost(store, &path))?);
+        }
+        let info = found.ok_or_else(|| RepositoryError::NoSuchCluster {
+            cluster: name.to_string(),
+            store: store.describe(),
         })?;
         if info.name != name.as_str() {
             return Err(RepositoryError::Malformed {
@@ -366,6 +383,11 @@ impl Repository {
         now: Timestamp,
     ) -> Result<(Cluster, bool), RepositoryError> {
         self.require_writer()?;
+        match self.cluster(name).await {
+            Ok(_) | Err(RepositoryError::NoSuchCluster { .. }) => {}
+            // A new one beside an old keyring would only make it worse.
+            Err(damaged) => return Err(damaged),
+        }
         let info = ClusterInfo { name: name.to_string(), cluster_id: ClusterId::random()?, created_at: now };
         // Whoever wins: from here on the object that is there counts.
         let _published =
@@ -407,6 +429,25 @@ fn too_new(
     RepositoryError::TooNew { store: store.describe(), action, action_version, needed, implemented }
 }
 
+/// What `highwater.json` says. Its name cannot be known from that: it lies under the plain name or, with `names: content`, the other.
+async fn read_info(store: &dyn Store) -> Result<Option<RepositoryInfo>, RepositoryError> {
+    match read_plain(store, NameMode::Plain, names::REPOSITORY).await? {
+        Some(info) => Ok(Some(info)),
+        None => read_plain(store, NameMode::Content, names::REPOSITORY).await,
+    }
+}
+
+/// Whether an object lies below a directory. Directories without one, as an interrupted writer leaves them, are nothing.
+async fn holds_objects(store: &dyn Store, directory: &str) -> Result<bool, RepositoryError> {
+    Ok(!store.list(&format!("{directory}/")).await?.is_empty())
+}
+
+/// The first object of a repository or a cluster is gone, and what was written after it is there.
+fn lost(store: &dyn Store, path: &str) -> RepositoryError {
+    let reason = "it is missing, and what was written after it is there".to_owned();
+    RepositoryError::Malformed { path: path.to_owned(), store: store.describe(), reason }
+}
+
 /// Creates a plain JSON object under a name that could race.
 async fn create_plain<T: Serialize>(
     store: &dyn Store,
@@ -439,7 +480,11 @@ async fn read_plain<T: DeserializeOwned>(
     let value = serde_json::from_slice(&bytes).map_err(|error| RepositoryError::Malformed {
         path: path.to_owned(),
         store: store.describe(),
-        reason: format!("it is not the JSON that it should be: {error}"),
+        reason: match bytes.is_empty() {
+            true => "it is empty".to_owned(),
+            false if error.is_eof() => "it is cut short".to_owned(),
+            false => format!("it is not what Highwater writes there: {error}"),
+        },
     })?;
     Ok(Some(value))
 }

@@ -15,6 +15,12 @@ use crate::user::give_to_server_user;
 
 const PREFIX: &str = "hwtest-";
 
+/// Numbers the scratch directories of this process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Free bytes that a scratch directory in memory asks for.
+const ROOM_IN_MEMORY: u64 = 512 << 20;
+
 /// A scratch directory that the server user owns.
 #[derive(Debug)]
 pub struct Scratch {
@@ -27,12 +33,30 @@ impl Scratch {
     #[allow(clippy::new_without_default, reason = "it makes a directory; a default should not")]
     pub fn new() -> Self {
         static SWEEP: Once = Once::new();
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = root();
         SWEEP.call_once(|| sweep(&root));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = root.join(format!("{PREFIX}{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap_or_else(|error| panic!("create {}: {error}", path.display()));
+        let scratch = Self { path };
+        scratch.own(&scratch.path);
+        scratch
+    }
+
+    /// The same in memory, where the machine has room for it: for tests that wait for disks and ask nothing of them.
+    pub fn in_memory() -> Self {
+        static SWEEP: Once = Once::new();
+        let root = Path::new("/dev/shm");
+        let free = rustix::fs::statvfs(root).map_or(0, |space| space.f_bavail * space.f_frsize);
+        if free < ROOM_IN_MEMORY {
+            return Self::new();
+        }
+        SWEEP.call_once(|| sweep(root));
+        let path =
+            root.join(format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        if fs::create_dir(&path).is_err() {
+            return Self::new();
+        }
         let scratch = Self { path };
         scratch.own(&scratch.path);
         scratch

@@ -8,6 +8,7 @@ mod table;
 use std::time::Duration;
 
 use highwater_archive::catalog::{Catalog, windows};
+use highwater_archive::lineage::LineageError;
 use highwater_archive::repository::{Patience, Repository, RepositoryError, Silent};
 use highwater_archive::store;
 use serde_json::json;
@@ -46,16 +47,20 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         // What it holds may take minutes to be read; it need not be waited for once it is silent.
         let work = read(&open, state.as_ref());
         let lineages = open.cluster.repository().attend(Patience::USUAL, work).await;
-        let lineages = lineages.unwrap_or_else(|no_more| Err(silent(no_more)))?;
-        anyhow::Ok((open, lineages))
+        let content = lineages.unwrap_or_else(|no_more| Err(silent(no_more)))?;
+        anyhow::Ok((open, content))
     });
     let answers = futures::future::join_all(asked).await;
     let (mut documents, mut text, mut failed) = (Vec::new(), String::new(), Vec::new());
     for (repository, answer) in chosen.iter().zip(answers) {
         match answer {
-            Ok((open, lineages)) => {
-                text.push_str(&table::repository(&open, &lineages));
+            Ok((open, (lineages, damaged))) => {
+                text.push_str(&table::repository(&open, &lineages, damaged.is_empty()));
                 documents.push(document::repository(&open, &lineages));
+                failed.extend(damaged.into_iter().map(|error| {
+                    let error = anyhow::Error::new(error);
+                    Failed { repository: repository.name.clone(), error }
+                }));
             }
             Err(error) => failed.push(Failed { repository: repository.name.clone(), error }),
         }
@@ -75,7 +80,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         "failed": failures,
     });
     context.print(text.trim_end(), &result);
-    failed.iter().for_each(|one| one.tell("error", "cannot list"));
+    failed.iter().for_each(|one| one.tell("error", "cannot list all of"));
     Ok(if failed.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
@@ -110,15 +115,30 @@ async fn open(repository: &RepositoryConfig, config: &Config) -> anyhow::Result<
     Err(report::failed(report::message(&error), hint))
 }
 
-/// Reads what each lineage holds.
-async fn read(open: &OpenRepository, state: Option<&HostState>) -> anyhow::Result<Vec<LineageContent>> {
+/// Reads what each lineage holds; and for each that has no sound record, what is wrong with it.
+async fn read(
+    open: &OpenRepository,
+    state: Option<&HostState>,
+) -> anyhow::Result<(Vec<LineageContent>, Vec<LineageError>)> {
     let mut all = Vec::new();
-    for lineage in open.cluster.lineages().await? {
+    let (lineages, mut damaged) = open.cluster.survey().await?;
+    for lineage in lineages {
         let catalog = Catalog::load(&lineage).await?;
         let windows = windows(&lineage, &catalog).await?;
         let closed = lineage.closed().await?;
         let is_ours = state.is_some_and(|state| state.lineage == lineage.id());
         all.push(LineageContent { record: lineage.record().clone(), closed, is_ours, catalog, windows });
     }
-    Ok(all)
+    // What this host writes must be there, in every repository that it was set up for.
+    let ours = state
+        .filter(|state| state.cluster == open.cluster.name().as_str())
+        .filter(|state| state.repositories.contains_key(&open.name))
+        .map(|state| state.lineage);
+    if let Some(lineage) = ours
+        && damaged.is_empty()
+        && !all.iter().any(|content| content.record.lineage == lineage)
+    {
+        damaged.push(LineageError::NoSuchLineage { lineage, cluster: open.cluster.name().to_string() });
+    }
+    Ok((all, damaged))
 }

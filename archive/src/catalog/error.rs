@@ -40,7 +40,7 @@ pub(super) trait OfContent {
 impl OfContent for LineageError {
     fn is_of_content(&self) -> bool {
         match self {
-            Self::Seal(_) | Self::Malformed { .. } => true,
+            Self::Seal(_) | Self::Malformed { .. } | Self::Record { .. } | Self::NoRecord { .. } => true,
             Self::Race(race) => !matches!(race, crate::racing::RaceError::Store(_)),
             // A listed object that is gone was deleted meanwhile, or the store forgot it: either way it is not to be had.
             Self::Store(_) => self.is_not_found(),

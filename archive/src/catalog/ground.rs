@@ -28,6 +28,17 @@ pub(super) struct Ground {
     pub notes: Vec<String>,
 }
 
+impl Ground {
+    /// The same as if this segment were not there.
+    pub(super) fn without(&self, segment: SegmentName) -> Self {
+        let mut ground = self.clone();
+        if let Some(held) = ground.held.get_mut(&segment.timeline) {
+            *held = held.without(segment.number(self.size));
+        }
+        ground
+    }
+}
+
 /// What the archive knows of one segment's content.
 #[derive(Debug, Clone)]
 pub(super) enum Indexed {

@@ -62,6 +62,19 @@ pub struct BrokenObject {
     pub reason: String,
 }
 
+impl BrokenObject {
+    /// `reason` may begin with the path, as the errors of objects do: it is said once.
+    fn new(path: String, reason: &str) -> Self {
+        let reason = without_path(reason, &path).to_owned();
+        Self { path, reason }
+    }
+}
+
+/// An error of an object without the name of the object in front.
+fn without_path<'a>(error: &'a str, path: &str) -> &'a str {
+    error.strip_prefix(path).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(error)
+}
+
 /// What a lineage holds.
 #[derive(Debug, Clone)]
 pub struct Catalog {
@@ -178,7 +191,7 @@ async fn load_timelines(
         match read? {
             Ok(history) => drop(histories.insert(timeline, history)),
             Err(reason) => {
-                broken.push(BrokenObject { path: names::wal_object(&WalFile::History(timeline)), reason });
+                broken.push(BrokenObject::new(names::wal_object(&WalFile::History(timeline)), &reason));
             }
         }
     }
@@ -192,6 +205,13 @@ async fn load_timelines(
         broken.extend(
             listing.conflicts.into_iter().map(|path| BrokenObject { path, reason: conflict.to_owned() }),
         );
+        broken.extend(listing.cut.into_iter().map(|(path, bytes)| BrokenObject {
+            path,
+            reason: match bytes {
+                0 => "it is empty".to_owned(),
+                bytes => format!("it is cut short: {bytes} bytes are left"),
+            },
+        }));
         let (possible, impossible): (Vec<_>, Vec<_>) =
             listing.segments.into_iter().partition(|segment| segment.is_possible(size));
         broken.extend(impossible.into_iter().map(|segment| BrokenObject {
@@ -257,7 +277,7 @@ async fn load_backups(
                 manifest
             }
             Err(error) if error.is_of_content() => {
-                broken.push(BrokenObject { path: names::backup_manifest(id), reason: error.to_string() });
+                broken.push(BrokenObject::new(names::backup_manifest(id), &error.to_string()));
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -346,7 +366,10 @@ impl IndexSource for LineageIndexes<'_> {
         match wal::read_index(self.lineage, segment).await {
             Ok(Some(index)) => Ok(Indexed::Index(Box::new(index))),
             Ok(None) => Ok(Indexed::Hole("it was listed and is not there".to_owned())),
-            Err(error) if error.is_of_content() => Ok(Indexed::Hole(error.to_string())),
+            Err(error) if error.is_of_content() => {
+                let path = names::wal_object(&WalFile::Segment(segment));
+                Ok(Indexed::Hole(without_path(&error.to_string(), &path).to_owned()))
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -48,11 +48,12 @@ impl Ground {
         assert_eq!(created, Created::New, "{path}");
     }
 
-    /// A segment of which only the name counts here.
+    /// A segment of which only the name counts here, and that it is as long as an object.
     async fn segments(&self, timeline: u32, numbers: &[u64]) {
         for number in numbers {
             let path = names::wal_object(&WalFile::Segment(segment(timeline, *number)));
-            let created = self.lineage.create_sealed(&path, vec![Bytes::from_static(b"x")]).await.unwrap();
+            let created =
+                self.lineage.create_sealed(&path, vec![Bytes::from_static(&[b'x'; 200])]).await.unwrap();
             assert_eq!(created, Created::New, "{path}");
         }
     }

@@ -144,6 +144,12 @@ pub(super) async fn resolve_on(
                 why = Some(refused);
                 break;
             }
+            Scanned::Broken { segment, what } => {
+                // What lies behind it cannot be reached either: the window that is shown ends before it.
+                let before = ground.without(segment);
+                let why = RefusalReason::BrokenWal { what };
+                return Err(refuse(&before, source, target, Some(ancestry), why).await?);
+            }
         }
     }
     let why = why.unwrap_or(RefusalReason::NoBackup);
@@ -199,6 +205,11 @@ enum Scanned {
     BeforeBackup,
     NotFound(RefusalReason),
     Refused(RefusalReason),
+    /// A segment that is there and cannot be read.
+    Broken {
+        segment: SegmentName,
+        what: String,
+    },
 }
 
 /// One pass, from `candidate` on. `seen_from`: segments behind that one have been looked through in vain.
@@ -228,7 +239,9 @@ async fn scan(
         let (name, indexed) = read?;
         let index = match indexed {
             Indexed::Index(index) => index,
-            Indexed::Hole(reason) => return Ok(broken(name, &reason)),
+            Indexed::Hole(reason) => {
+                return Ok(Scanned::Broken { segment: name, what: format!("segment {name}: {reason}") });
+            }
         };
         match scan.push(&index) {
             Ok(Step::More) => {}
@@ -255,10 +268,6 @@ async fn scan(
             what: format!("it stops before the end of backup {}, LSN {}", candidate.id, candidate.stop),
         }),
     })
-}
-
-fn broken(segment: SegmentName, reason: &str) -> Scanned {
-    Scanned::Refused(RefusalReason::BrokenWal { what: format!("segment {segment}: {reason}") })
 }
 
 /// A refusal with the window that lies nearest to what was asked for: on the way chosen, else on any.

@@ -78,6 +78,28 @@ pub enum KeyringError {
         /// What differs.
         reason: &'static str,
     },
+    /// One generation of a cluster's keyring cannot be read.
+    #[error("generation {generation} of the keyring (keys/{generation:08}.age): {source}")]
+    Generation {
+        /// The generation's number.
+        generation: u32,
+        /// What is wrong with it.
+        source: Box<KeyringError>,
+    },
+    /// The key opens earlier generations, and not this one.
+    #[error(
+        "{key} opens generations of the keyring before {generation}, and not that one (keys/{generation:08}.age): it was changed, \
+         or is for another key"
+    )]
+    OtherKey {
+        /// Which key was tried, without what is secret of it.
+        key: String,
+        /// The generation's number.
+        generation: u32,
+    },
+    /// The first generation is gone, though the repository holds others.
+    #[error("generation 1 of the keyring (keys/00000001.age) is missing, and later ones are there")]
+    FirstMissing,
     /// An identity key may not be replaced (I7).
     #[error("keyring generation {generation} would replace the identity key")]
     IdentityReplaced {
@@ -122,9 +144,21 @@ impl KeyringError {
                 Some("the file holds a line AGE-SECRET-KEY-1…, or a passphrase and nothing else".into())
             }
             Self::WrongKey { .. } => Some("is this the key of this cluster? the recovery kit says which one opens its keyring".into()),
-            Self::NotAge { .. } | Self::Malformed { .. } | Self::Mac { .. } | Self::Chain { .. } | Self::Empty => {
-                Some("the recovery kit and every backup hold a copy of the keyring".into())
-            }
+            Self::NotAge { .. }
+            | Self::Malformed { .. }
+            | Self::Mac { .. }
+            | Self::Chain { .. }
+            | Self::Generation { .. }
+            | Self::FirstMissing
+            | Self::Empty => Some(
+                "put a copy in its place: the recovery kit holds one, and so does every backup, as `keyring` beside its manifest"
+                    .into(),
+            ),
+            Self::OtherKey { .. } => Some(
+                "if the keys were rotated, use the newer one; if not, put a copy in its place: every backup holds one, as `keyring` \
+                 beside its manifest"
+                    .into(),
+            ),
             Self::Pin { .. } => Some(
                 "compare with the recovery kit; if the kit has the pinned one, somebody has replaced the keyring in the storage"
                     .into(),

@@ -166,17 +166,23 @@ impl Keyring {
     /// the beginning that `unlock` does not open (they were wrapped to others) are passed over.
     ///
     /// # Errors
-    /// [`KeyringError::Empty`] without any; [`KeyringError::WrongKey`] when the newest cannot be opened;
-    /// [`KeyringError::Chain`] when one does not follow from the one before.
+    /// [`KeyringError::Empty`] without any; [`KeyringError::WrongKey`] when none can be opened, [`KeyringError::OtherKey`] when a
+    /// later one cannot; [`KeyringError::Generation`] for one that is damaged; [`KeyringError::Chain`] when one does not follow from
+    /// the one before.
     pub fn unwrap_chain(generations: &[impl AsRef<[u8]>], unlock: &Unlock) -> Result<Self, KeyringError> {
         let mut current: Option<Self> = None;
         let mut refused = None;
-        for wrapped in generations {
+        for (wrapped, generation) in generations.iter().zip(1..) {
             match (Self::unwrap(wrapped.as_ref(), unlock), &current) {
                 (Ok(next), None) => current = Some(next),
                 (Ok(next), Some(previous)) => current = Some(document::follow(previous, next)?),
                 (Err(error @ KeyringError::WrongKey { .. }), None) => refused = Some(error),
-                (Err(error), _) => return Err(error),
+                (Err(KeyringError::WrongKey { key }), Some(_)) => {
+                    return Err(KeyringError::OtherKey { key, generation });
+                }
+                (Err(source), _) => {
+                    return Err(KeyringError::Generation { generation, source: Box::new(source) });
+                }
             }
         }
         current.ok_or(refused.unwrap_or(KeyringError::Empty))

@@ -87,6 +87,9 @@ pub(super) fn decrypt(wrapped: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u
     if wrapped.len() > MAX_WRAPPED_BYTES {
         return Err(KeyringError::NotAge { reason: format!("it is {} bytes long", wrapped.len()) });
     }
+    if wrapped.is_empty() {
+        return Err(KeyringError::NotAge { reason: "it is empty".to_owned() });
+    }
     let decryptor = Decryptor::new_buffered(ArmoredReader::new(wrapped)).map_err(damaged)?;
     let opened = match unlock {
         Unlock::Identity(_) => decryptor.decrypt(std::iter::once(&unlock.x25519()? as &dyn age::Identity)),
@@ -106,7 +109,7 @@ pub(super) fn decrypt(wrapped: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u
     reader
         .take(MAX_WRAPPED_BYTES as u64)
         .read_to_end(&mut plain)
-        .map_err(|error| KeyringError::NotAge { reason: error.to_string() })?;
+        .map_err(|_| KeyringError::NotAge { reason: "it was changed or cut short".to_owned() })?;
     Ok(plain)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::lineage::{Lineage, LineageRecord};
+use super::lineage::{Lineage, LineageError, LineageRecord};
 use super::{ClusterInfo, Repository, RepositoryError, publish_plain, read_bounded};
 use crate::keyring::{Keyring, KeyringError, MAX_WRAPPED_BYTES, Recipients, Unlock};
 use crate::names::{self, ClusterId, ClusterName, LineageId};
@@ -37,8 +37,16 @@ impl LockedCluster {
     /// [`RepositoryError::Keyring`], [`RepositoryError::ForeignKeyring`], [`RepositoryError::Store`].
     pub async fn unlock(&self, unlock: &Unlock) -> Result<Cluster, RepositoryError> {
         let generations = self.generations().await?;
-        let keys = Keyring::unwrap_chain(&generations, unlock)
-            .map_err(|source| RepositoryError::Keyring { cluster: self.name.to_string(), source })?;
+        let failed = |source| RepositoryError::Keyring { cluster: self.name.to_string(), source };
+        if generations.is_empty() {
+            let others = self.repository.store.list(&names::keyring_dir(&self.name)).await?;
+            return Err(failed(if others.is_empty() {
+                KeyringError::Empty
+            } else {
+                KeyringError::FirstMissing
+            }));
+        }
+        let keys = Keyring::unwrap_chain(&generations, unlock).map_err(failed)?;
         if keys.cluster_id() != self.info.cluster_id {
             return Err(RepositoryError::ForeignKeyring {
                 cluster: self.name.to_string(),
@@ -149,8 +157,21 @@ impl Cluster {
     /// # Errors
     /// [`RepositoryError::Lineage`] when one cannot be opened, [`RepositoryError::Store`].
     pub async fn lineages(&self) -> Result<Vec<Lineage>, RepositoryError> {
-        let listing = self.repository.store.list_dir(&names::cluster_dir(&self.name)).await?;
-        let mut lineages = Vec::new();
+        let (lineages, mut damaged) = self.survey().await?;
+        match damaged.pop() {
+            Some(error) => Err(error.into()),
+            None => Ok(lineages),
+        }
+    }
+
+    /// All lineages that can be opened, oldest first; and for each other one what is wrong with its record.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Store`], and whatever else says nothing about one lineage alone.
+    pub async fn survey(&self) -> Result<(Vec<Lineage>, Vec<LineageError>), RepositoryError> {
+        let store = &self.repository.store;
+        let listing = store.list_dir(&names::cluster_dir(&self.name)).await?;
+        let (mut lineages, mut damaged) = (Vec::new(), Vec::new());
         for directory in listing.directories {
             let Some(id) = directory.rsplit('/').next().and_then(|name| name.parse::<LineageId>().ok())
             else {
@@ -158,13 +179,22 @@ impl Cluster {
             };
             match self.lineage(id).await {
                 Ok(lineage) => lineages.push(lineage),
-                // Its record is the first thing written: without it nothing has begun, or all has been expired.
-                Err(RepositoryError::Lineage(error)) if error.is_not_found() => {}
+                // Its record is the first thing written: without it nothing has begun, or something took it away.
+                Err(RepositoryError::Lineage(error)) if error.is_not_found() => {
+                    let objects = store.list(&(names::lineage_dir(&self.name, id) + "/")).await?.len();
+                    if objects > 0 {
+                        let cluster = self.name.to_string();
+                        damaged.push(LineageError::NoRecord { lineage: id, cluster, objects });
+                    }
+                }
+                Err(RepositoryError::Lineage(error)) if matches!(*error, LineageError::Record { .. }) => {
+                    damaged.push(*error);
+                }
                 Err(other) => return Err(other),
             }
         }
         lineages.sort_by_key(|lineage| (lineage.record().created_at, lineage.record().lineage));
-        Ok(lineages)
+        Ok((lineages, damaged))
     }
 
     /// The lineage with this id.

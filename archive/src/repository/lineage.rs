@@ -81,12 +81,32 @@ pub enum LineageError {
     #[error(transparent)]
     Repository(Box<RepositoryError>),
     /// There is no lineage with this id.
-    #[error("no lineage {lineage} in cluster {cluster}")]
+    #[error("no lineage {lineage} in cluster {cluster} of this repository")]
     NoSuchLineage {
         /// The id.
         lineage: LineageId,
         /// The cluster's name.
         cluster: String,
+    },
+    /// Its record is damaged.
+    #[error("the record of lineage {lineage} cannot be read: {source}")]
+    Record {
+        /// The id.
+        lineage: LineageId,
+        /// What is wrong with it.
+        source: Box<LineageError>,
+    },
+    /// Objects of a lineage without the record that was written before them.
+    #[error(
+        "the record of lineage {lineage} is missing, and {objects} objects lie there (clusters/{cluster}/{lineage}/lineage)"
+    )]
+    NoRecord {
+        /// The id.
+        lineage: LineageId,
+        /// The cluster's name.
+        cluster: String,
+        /// How many objects.
+        objects: usize,
     },
     /// The lineage has ended.
     #[error("lineage {lineage} was closed at {} ({})", closed.closed_at, closed.reason)]
@@ -122,9 +142,19 @@ impl LineageError {
             Self::Race(error) => error.hint(),
             Self::Repository(error) => error.hint(),
             Self::NoSuchLineage { .. } => Some("`highwater list` names the lineages of this cluster".into()),
+            Self::Record { .. } | Self::NoRecord { .. } => Some(
+                "without it nothing of this lineage can be read: put it back from another copy of the repository, or from a version \
+                 that the storage kept"
+                    .into(),
+            ),
             Self::Closed { .. } => Some("`highwater adopt` on this host begins a lineage of its own".into()),
             Self::Malformed { .. } => Some("a newer version of Highwater may have written it".into()),
         }
+    }
+
+    /// Whether the repository needs a newer program, so that nothing was tried.
+    pub fn is_too_new(&self) -> bool {
+        matches!(self, Self::Repository(error) if error.is_too_new())
     }
 
     /// Whether the store itself proved that what was asked for is not there.
@@ -145,6 +175,8 @@ impl LineageError {
             | Self::Race(_)
             | Self::Malformed { .. }
             | Self::NoSuchLineage { .. }
+            | Self::Record { .. }
+            | Self::NoRecord { .. }
             | Self::Closed { .. } => true,
         }
     }
@@ -161,20 +193,22 @@ pub struct Lineage {
 impl Lineage {
     pub(crate) async fn open(cluster: &Cluster, id: LineageId) -> Result<Self, LineageError> {
         let objects = Self::objects(cluster, id);
-        let bytes = objects.read_racing(ObjectKind::Lineage, names::LINEAGE).await?;
+        let damaged = |error: LineageError| match error {
+            LineageError::Seal(_) | LineageError::Malformed { .. } | LineageError::Race(_) => {
+                LineageError::Record { lineage: id, source: Box::new(error) }
+            }
+            other => other,
+        };
+        let bytes = objects.read_racing(ObjectKind::Lineage, names::LINEAGE).await.map_err(damaged)?;
         let bytes = bytes.ok_or_else(|| LineageError::NoSuchLineage {
             lineage: id,
             cluster: cluster.name().to_string(),
         })?;
-        let record: LineageRecord = from_json(names::LINEAGE, &bytes)?;
+        let record: LineageRecord = from_json(names::LINEAGE, &bytes).map_err(damaged)?;
         if record.lineage != id || record.cluster_id != cluster.id() {
-            return Err(LineageError::Malformed {
-                path: names::LINEAGE.into(),
-                reason: format!(
-                    "it is the record of lineage {} of cluster {}",
-                    record.lineage, record.cluster_id
-                ),
-            });
+            let reason =
+                format!("it is the record of lineage {} of cluster {}", record.lineage, record.cluster_id);
+            return Err(damaged(LineageError::Malformed { path: names::LINEAGE.into(), reason }));
         }
         Ok(Self {
             repository: cluster.repository().clone(),

@@ -330,7 +330,14 @@ async fn damage_is_not_absence() {
         // And an init does not write over it.
         assert!(Repository::create(store.clone(), params(NameMode::Plain)).await.is_err());
     }
+    // Where clusters are there, it is lost: nothing is made anew beside them.
     memory.lose("highwater.json");
+    assert!(matches!(Repository::open(store.clone()).await, Err(RepositoryError::Malformed { .. })));
+    assert!(Repository::create(store.clone(), params(NameMode::Plain)).await.is_err());
+    memory.lose("clusters/main/cluster.json");
+    let made = repository.create_cluster(&name("main"), &unlock, &recipients, now()).await;
+    assert!(matches!(made, Err(RepositoryError::Malformed { .. })));
+    memory.lose("clusters/main/keys/00000001.age");
     assert!(matches!(Repository::open(store.clone()).await, Err(RepositoryError::NotARepository { .. })));
     memory.inject(Operation::GetRange, "cluster.json", Fault::FailBefore, true);
     assert!(matches!(repository.cluster(&name("main")).await, Err(RepositoryError::Store(_))));

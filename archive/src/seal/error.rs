@@ -44,8 +44,8 @@ impl fmt::Display for FrameCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Length => "its length does not fit",
-            Self::Crc => "its checksum does not match",
-            Self::Tag => "its authentication failed",
+            Self::Crc => "its bytes were changed: the checksum does not match",
+            Self::Tag => "it was not written under this name: it comes from another place, or is forged",
             Self::Form => "its content is malformed",
             Self::Codec => "it does not decompress to its length",
         })
@@ -56,7 +56,7 @@ impl fmt::Display for FrameCheck {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// Fewer bytes than the part that was to be read.
-    #[error("{object}: {have} bytes where the {part} needs {needed}")]
+    #[error("{object}: {}", ends_early(*have, part, *needed))]
     TooShort {
         /// The object's path.
         object: String,
@@ -68,7 +68,7 @@ pub enum SealError {
         have: u64,
     },
     /// The bytes do not begin with the magic of a sealed object.
-    #[error("{object}: not a sealed object of Highwater")]
+    #[error("{object}: it does not begin as an object of Highwater does")]
     NotSealed {
         /// The object's path.
         object: String,
@@ -92,13 +92,15 @@ pub enum SealError {
         reason: &'static str,
     },
     /// The header's MAC does not match: damaged, forged, or of another cluster.
-    #[error("{object}: the authentication of its header failed")]
+    #[error("{object}: its header is not authentic: it was changed, or it is of another cluster")]
     HeaderMac {
         /// The object's path.
         object: String,
     },
     /// The keyring does not hold the key that the header names.
-    #[error("{object}: sealed with {class} key {id}, which the keyring does not hold")]
+    #[error(
+        "{object}: sealed with {class} key {id}, which the keyring does not hold: its newest generation is missing"
+    )]
     UnknownKey {
         /// The object's path.
         object: String,
@@ -128,7 +130,7 @@ pub enum SealError {
         check: FrameCheck,
     },
     /// The footer is damaged, or contradicts the object.
-    #[error("{object}: its footer is damaged: {reason}")]
+    #[error("{object}: {reason}")]
     Footer {
         /// The object's path.
         object: String,
@@ -171,12 +173,26 @@ pub enum SealError {
     },
 }
 
+/// How an object that is too short ends.
+fn ends_early(have: u64, part: &str, needed: u64) -> String {
+    match have {
+        0 => "it is empty".to_owned(),
+        have => format!("it is cut short: {have} bytes are left, and its {part} alone takes {needed}"),
+    }
+}
+
 impl SealError {
     /// What a person can do next, as one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::HeaderMac { .. } | Self::UnknownKey { .. } => Some(
-                "is this the key of this cluster? if it is, the object was damaged or replaced in the storage".into(),
+            Self::HeaderMac { .. } => Some(
+                "it was damaged or replaced in the storage; take it from another repository, or from a version that the storage kept"
+                    .into(),
+            ),
+            Self::UnknownKey { .. } => Some(
+                "the newest generation of the keyring is missing: put it back from the `keyring` beside the manifest of a backup made since, \
+                 or from another copy of the repository"
+                    .into(),
             ),
             Self::Unsupported { .. } => Some("a newer version of Highwater may have written it; use that version".into()),
             Self::NotSealed { .. }
@@ -186,7 +202,7 @@ impl SealError {
             | Self::Footer { .. }
             | Self::Content { .. }
             | Self::WrongKind { .. } => Some(
-                "the object was damaged or replaced in the storage; restore it from another repository or a version of it"
+                "it was damaged or replaced in the storage; take it from another repository, or from a version that the storage kept"
                     .into(),
             ),
             Self::NoAttachment { .. } | Self::TooLarge { .. } | Self::Cannot { .. } => None,

@@ -71,12 +71,12 @@ impl Footer {
             let (at, frames) = hint.split_first_chunk::<8>()?;
             Some((hint, *at, u32::from_le_bytes(*frames.first_chunk()?), u32::from_le_bytes(*crc), magic))
         })();
-        let (hint, at, frames, crc, magic) = fields.ok_or_else(|| damaged("it is cut"))?;
+        let (hint, at, frames, crc, magic) = fields.ok_or_else(|| damaged("it is cut short"))?;
         if magic != FOOTER_MAGIC {
-            return Err(damaged("its magic is missing; the object may be cut"));
+            return Err(damaged("its end is not that of an object: it is cut short, or bytes follow it"));
         }
         if crc != crc32fast::hash(hint) {
-            return Err(damaged("its checksum does not match"));
+            return Err(damaged("its footer was changed: the checksum does not match"));
         }
         Ok(Self { last_frame_at: u64::from_le_bytes(at), frames })
     }

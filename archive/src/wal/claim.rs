@@ -54,6 +54,11 @@ pub enum ClaimError {
 }
 
 impl ClaimError {
+    /// Whether the repository needs a newer program, so that nothing was tried.
+    pub fn is_too_new(&self) -> bool {
+        matches!(self, Self::Lineage(error) if error.is_too_new())
+    }
+
     /// What a person can do next, as one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {

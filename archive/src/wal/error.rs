@@ -159,6 +159,11 @@ impl WalPutError {
         }
     }
 
+    /// Whether the repository needs a newer program, so that nothing was tried.
+    pub fn is_too_new(&self) -> bool {
+        matches!(self, Self::Lineage(error) if error.is_too_new())
+    }
+
     /// Whether trying again cannot help until a person changes something.
     pub fn is_permanent(&self) -> bool {
         match self {

@@ -8,6 +8,7 @@ use highwater_pitr::timeline::TimelineId;
 use super::WalGetError;
 use crate::names::{self, WalEntry};
 use crate::repository::lineage::{Lineage, LineageError};
+use crate::seal::HEADER_LEN;
 use crate::store::ListEntry;
 
 /// All that lies in the directory of a timeline.
@@ -23,6 +24,9 @@ pub struct TimelineListing {
     pub variants: Vec<SegmentName>,
     /// Names for which two writers stored different contents (I4): paths below the lineage.
     pub conflicts: Vec<String>,
+    /// Segments that are shorter than any object: their paths below the lineage, and how many bytes are left. They are not among
+    /// `segments`.
+    pub cut: Vec<(String, u64)>,
     /// Bytes of everything.
     pub stored_len: u64,
 }
@@ -43,6 +47,10 @@ pub async fn list_timeline(lineage: &Lineage, timeline: TimelineId) -> Result<Ti
             if *count > 1 {
                 continue;
             }
+        }
+        if matches!(parsed, WalEntry::File(WalFile::Segment(_), _)) && entry.size < HEADER_LEN as u64 {
+            listing.cut.push((entry.path, entry.size));
+            continue;
         }
         note(&mut listing, parsed);
     }

@@ -33,6 +33,17 @@ impl SegmentSet {
         Self { runs }
     }
 
+    /// The same without `number`.
+    #[must_use]
+    pub fn without(&self, number: u64) -> Self {
+        let pieces = self.runs.iter().flat_map(|run| {
+            let before = run.start..run.end.min(number);
+            let after = run.start.max(number.saturating_add(1))..run.end;
+            [before, after]
+        });
+        Self { runs: pieces.filter(|run| !run.is_empty()).collect() }
+    }
+
     /// Runs of neighbours, lowest first, each without its end.
     pub fn runs(&self) -> &[Range<u64>] {
         &self.runs

@@ -146,12 +146,12 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Nobody can say.
-    #[error("{file}: not known whether it exists, after {} s: {reason}", waited.as_secs())]
+    #[error("{file} cannot be had, and is not proven absent{}: {reason}", tried_for(*waited))]
     Unproven {
         /// The file.
         file: String,
-        /// How long was tried.
-        waited: Duration,
+        /// How long was tried; none where trying again could not help.
+        waited: Option<Duration>,
         /// The last answers.
         reason: String,
         /// What a person can do.
@@ -192,6 +192,10 @@ pub enum FetchError {
     /// It could not be put where PostgreSQL wants it.
     #[error(transparent)]
     Put(#[from] DurableError),
+}
+
+fn tried_for(waited: Option<Duration>) -> String {
+    waited.map_or_else(String::new, |waited| format!(", after {} s", waited.as_secs()))
 }
 
 impl FetchError {
@@ -253,7 +257,8 @@ pub async fn fetch(
         match verdict(&answers, scope, request.standby, waited + wait > request.deadline) {
             Verdict::Absent(why) => return Ok(Outcome::Absent(why)),
             Verdict::Missing => return Err(FetchError::Missing { file: request.file.to_string() }),
-            Verdict::Unproven { reason, hint } => {
+            Verdict::Unproven { reason, hint, beyond_mending } => {
+                let waited = (!beyond_mending).then_some(waited);
                 return Err(FetchError::Unproven { file: request.file.to_string(), waited, reason, hint });
             }
             Verdict::AskAgain => {

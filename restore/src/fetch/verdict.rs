@@ -25,6 +25,8 @@ pub enum Verdict {
         reason: String,
         /// What a person can do.
         hint: Option<String>,
+        /// Nobody was asked again, for it could not help.
+        beyond_mending: bool,
     },
     /// Wait and ask all again.
     AskAgain,
@@ -57,7 +59,8 @@ pub fn verdict(answers: &[Answer], scope: Scope, standby: bool, late: bool) -> V
     }
     if late || beyond_mending || failed.is_empty() {
         let reason = if failed.is_empty() { "no repository to ask".to_owned() } else { reasons(&failed) };
-        return Verdict::Unproven { reason, hint: failed.iter().find_map(|error| error.hint.clone()) };
+        let hint = failed.iter().find_map(|error| error.hint.clone());
+        return Verdict::Unproven { reason, hint, beyond_mending };
     }
     Verdict::AskAgain
 }

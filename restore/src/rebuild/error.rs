@@ -3,6 +3,7 @@
 use std::io;
 
 use highwater_archive::durable::DurableError;
+use highwater_archive::lineage::LineageError;
 use highwater_archive::manifest::ManifestError;
 use highwater_archive::pack::PackError;
 use highwater_archive::store::StoreError;
@@ -36,14 +37,12 @@ pub enum RebuildError {
         /// The files whose bytes it holds.
         needed_for: String,
     },
-    /// A frame did not open: damaged or not what the file list names.
-    #[error("{pack} is damaged; {file} cannot be restored from it: {source}")]
+    /// A frame did not open: damaged or not what the file list names. The source names the pack.
+    #[error("{file} cannot be restored, its pack is damaged: {source}")]
     Damaged {
-        /// The object's path below the lineage.
-        pack: String,
         /// The file whose bytes these are.
         file: String,
-        /// What is wrong.
+        /// What is wrong with which pack.
         source: PackError,
     },
     /// An extent of a length that the file's size does not allow.
@@ -80,9 +79,15 @@ impl RebuildError {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Manifest(error) => error.hint(),
+            Self::Manifest(ManifestError::Lineage(LineageError::Store(source))) if !source.is_not_found() => {
+                source.hint()
+            }
             Self::Fetch { source, .. } if !source.is_not_found() => source.hint(),
-            Self::Fetch { .. } | Self::Short { .. } | Self::Damaged { .. } | Self::WrongLength { .. } => Some(
+            Self::Manifest(_)
+            | Self::Fetch { .. }
+            | Self::Short { .. }
+            | Self::Damaged { .. }
+            | Self::WrongLength { .. } => Some(
                 "restore from another backup with --backup, or from another repository that holds this one"
                     .into(),
             ),

@@ -183,7 +183,6 @@ fn carry(shared: &Shared<'_>, pack: &PackWork, buffers: &mut Buffers) -> Result<
     let lineage = shared.lineage;
     let needed_for = || shared.work.needed_for(pack, shared.layout);
     let damaged = |task: &Task, source| RebuildError::Damaged {
-        pack: pack.path.clone(),
         file: shared.layout.name(shared.work.place(task.file)),
         source,
     };

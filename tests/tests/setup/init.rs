@@ -163,7 +163,7 @@ fn a_repository_added_later_gets_the_same_lineage() {
     let path = cluster.data().join("pg_wal").join(&segment);
     assert!(path.exists());
     let said = crate::ground::push(&both, cluster.data(), &segment);
-    assert!(said.stderr.contains("is not archived") && said.stderr.contains("repository second"), "{said}");
+    said.failure(1, &["is not archived", "repository second", "is the disk mounted", "run: highwater init"]);
     let json = both.json(&["init"]);
     let repositories = json["repositories"].as_array().unwrap();
     assert_eq!(repositories.len(), 2);

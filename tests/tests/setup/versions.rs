@@ -52,7 +52,7 @@ fn a_repository_of_a_later_program_is_read_or_refused_by_version() {
     let segment = cluster.switch_wal();
     let needed = "needs writer version 7";
     refused(&highwater, cluster.data(), &segment, &[needed]);
-    highwater.fails(&["backup", "--fast-checkpoint"], 1, &[needed, "hint:", "newer version"]);
+    highwater.fails(&["backup", "--fast-checkpoint"], 3, &[needed, "hint:", "newer version"]);
     let checked = highwater.run(&["check", "--timeout", "2"]);
     assert!(checked.code == Some(4) && checked.stdout.contains(needed), "{checked}");
     assert_eq!(objects(&scratch, "primary"), before, "nothing was written");
@@ -60,14 +60,14 @@ fn a_repository_of_a_later_program_is_read_or_refused_by_version() {
     let needed = "needs reader version 3";
     std::fs::write(repository.join("highwater.json"), &as_it_was).unwrap();
     rewrite(&repository, "min_reader", 3);
-    highwater.fails(&["list"], 1, &[needed, "hint:", "newer version"]);
+    highwater.fails(&["list"], 3, &[needed, "hint:", "newer version"]);
     let target = scratch.join("refused");
-    highwater.fails(&["restore", "--target-dir", target.to_str().unwrap()], 1, &[needed, "newer version"]);
+    highwater.fails(&["restore", "--target-dir", target.to_str().unwrap()], 3, &[needed, "newer version"]);
     assert!(!target.exists());
     let got = get(&highwater, &scratch, &archived);
     assert!(got.code > Some(125) && got.stderr.contains(needed), "{got}");
     refused(&highwater, cluster.data(), &segment, &[needed]);
-    highwater.fails(&["backup", "--fast-checkpoint"], 1, &[needed]);
+    highwater.fails(&["backup", "--fast-checkpoint"], 3, &[needed]);
 
     std::fs::write(repository.join("highwater.json"), &as_it_was).unwrap();
     cluster.tolerate(needed);

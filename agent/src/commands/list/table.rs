@@ -9,15 +9,15 @@ use jiff::{Timestamp, Unit};
 use super::document::{LineageContent, first, last};
 use crate::repositories::OpenRepository;
 
-/// One repository.
-pub fn repository(open: &OpenRepository, lineages: &[LineageContent]) -> String {
+/// One repository; `whole` says that no lineage of it is left out.
+pub fn repository(open: &OpenRepository, lineages: &[LineageContent], whole: bool) -> String {
     let store = open.cluster.repository().store().describe();
     let mut text = format!("Repository {}: {store}, cluster {}\n", open.name, open.cluster.name());
     text.push_str(&format!("  fingerprint of the keyring: {}\n", open.cluster.keys().fingerprint()));
     for content in lineages {
         lineage(&mut text, content);
     }
-    if lineages.is_empty() {
+    if lineages.is_empty() && whole {
         text.push_str("  nothing has been written for this cluster\n");
     }
     text.push('\n');

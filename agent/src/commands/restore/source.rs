@@ -104,7 +104,8 @@ impl Sources {
             let id = found.first().map(|first| first.lineage.id()).or(args.lineage);
             let opened = async {
                 let open = OpenRepository::open(repository, &config.cluster).await?;
-                choose_lineage(&open.cluster, id).await
+                let chosen = choose_lineage(&open.cluster, id).await;
+                chosen.with_context(|| format!("repository {}", repository.name))
             };
             match opened.await {
                 Ok(lineage) => found.push(Source {
@@ -199,7 +200,18 @@ pub async fn choose_lineage(cluster: &Cluster, asked: Option<LineageId>) -> anyh
     if let Some(id) = asked {
         return Ok(cluster.lineage(id).await?);
     }
-    let all = cluster.lineages().await?;
+    let (all, damaged) = cluster.survey().await?;
+    if let Some(error) = damaged.into_iter().next() {
+        let sound: Vec<String> = all.iter().map(|lineage| describe(lineage.record())).collect();
+        let hint = error.hint().unwrap_or_default();
+        return Err(report::failed(
+            error.to_string(),
+            match sound.is_empty() {
+                true => hint,
+                false => format!("{hint}; or choose another lineage with --lineage ID: {}", sound.join("; ")),
+            },
+        ));
+    }
     let mut open = Vec::new();
     for lineage in &all {
         if !lineage.is_closed().await.context("cannot see whether a lineage is closed")? {
