@@ -305,8 +305,10 @@ async fn put_packs(lineage: &Lineage, backup: &BackupId) -> Vec<FileLine> {
         });
         extents.push(stored);
         let finished = pack.finish().expect("a pack");
-        let created =
-            lineage.create_sealed(&finished.path, vec![finished.bytes.into()]).await.expect("a pack");
+        let created = lineage
+            .create_sealed(&finished.path, finished.pieces.into_iter().map(Into::into).collect())
+            .await
+            .expect("a pack");
         assert_eq!(created, Created::New);
     }
     let entry = |size: usize, extents: Vec<_>| FileEntry {

@@ -1,8 +1,9 @@
 //! From extents to stored packs.
 //!
-//! Every worker fills a pack of its own, in a buffer from a pool of one more than there are workers. A full pack goes to the uploads, which run
-//! beside the workers; when the store is done with it, its buffer returns to the pool. A worker that finds the pool empty waits: the pool
-//! is the memory limit of a backup.
+//! Every worker fills a pack of its own, block by block from a pool. A full pack goes to the uploads, which run beside the workers;
+//! when the store is done with it, its blocks return to the pool. A worker that finds the pool empty waits: the pool is the memory
+//! limit of a backup. It holds as many blocks as all workers' packs take when they are full, so whoever waits is waiting for an
+//! upload: the packs that are being filled, its own among them and not full, hold fewer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, Extent};
-use highwater_archive::pack::{FinishedPack, PackWriter, buffer_bytes};
+use highwater_archive::pack::{FinishedPack, PACK_BLOCKS, PackWriter, block_bytes};
 use highwater_archive::seal::Codec;
 use highwater_archive::store::Created;
 use tokio::sync::mpsc;
@@ -56,9 +57,10 @@ pub fn source(
     workers: usize,
 ) -> (PackSource, Uploads) {
     let (give, pool) = crossbeam_channel::unbounded();
-    for _ in 0..=workers {
+    // And one more, so that a pack is stored while others are filled to their end.
+    for _ in 0..=workers * PACK_BLOCKS {
         // The receiver is alive: it is the next line's.
-        give.send(Vec::with_capacity(buffer_bytes(extent_bytes))).ok();
+        give.send(Vec::with_capacity(block_bytes(extent_bytes))).ok();
     }
     let (full, uploads) = mpsc::channel(workers + 1);
     let next = Arc::new(AtomicU32::new(0));
@@ -88,6 +90,9 @@ impl Packer {
                 self.current.insert(pack)
             }
         };
+        if pack.wants_block(raw.len()) {
+            pack.go_on_in(self.source.block()?);
+        }
         let extent = pack.append(raw)?;
         if pack.is_full() {
             self.finish()?;
@@ -108,7 +113,7 @@ impl Packer {
     }
 
     fn begin(&mut self) -> Result<PackWriter, BackupError> {
-        let buffer = self.source.pool.recv().map_err(|_| uploads_ended())?;
+        let block = self.source.block()?;
         let number = self.source.next.fetch_add(1, Ordering::Relaxed);
         let lineage = &self.source.lineage;
         let pack = PackWriter::begin(
@@ -117,10 +122,17 @@ impl Packer {
             &self.source.backup,
             number,
             self.source.codec,
-            buffer,
+            block,
         )?;
         self.begun.push(PackLine { number, path: pack.path().to_owned(), header: pack.header().to_vec() });
         Ok(pack)
+    }
+}
+
+impl PackSource {
+    /// A block from the pool, once there is one.
+    fn block(&self) -> Result<Vec<u8>, BackupError> {
+        self.pool.recv().map_err(|_| uploads_ended())
     }
 }
 
@@ -155,30 +167,31 @@ impl Uploads {
 }
 
 async fn upload(lineage: Lineage, pack: FinishedPack, pool: Sender<Vec<u8>>) -> Result<u64, BackupError> {
-    let length = pack.bytes.len() as u64;
-    let body = Bytes::from_owner(Lent { buffer: pack.bytes, pool });
-    match lineage.create_sealed(&pack.path, vec![body]).await? {
+    let length = pack.pieces.iter().map(|piece| piece.len() as u64).sum();
+    let lend = |block| Bytes::from_owner(Lent { block, pool: pool.clone() });
+    let body = pack.pieces.into_iter().map(lend).collect();
+    match lineage.create_sealed(&pack.path, body).await? {
         Created::New => Ok(length),
         // A retried put may meet its own first attempt; the manifest is written only after all packs were looked at.
         Created::Exists => Ok(length),
     }
 }
 
-/// A buffer on loan to the store: back in the pool when the last user drops it.
+/// A block on loan to the store: back in the pool when the last user drops it.
 struct Lent {
-    buffer: Vec<u8>,
+    block: Vec<u8>,
     pool: Sender<Vec<u8>>,
 }
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        &self.buffer
+        &self.block
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // No one takes buffers any more once the packers are gone.
-        self.pool.send(std::mem::take(&mut self.buffer)).ok();
+        // No one takes blocks any more once the packers are gone.
+        self.pool.send(std::mem::take(&mut self.block)).ok();
     }
 }

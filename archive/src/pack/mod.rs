@@ -1,9 +1,10 @@
 //! Packs: objects of 24 to 32 MiB that hold the extents of data files (I21).
 //!
 //! Writing: a [`PackWriter`] takes extents one after another. Each becomes one frame, compressed and sealed directly in the
-//! tail of the pack's buffer, and the answer ([`Extent`](crate::manifest::Extent)) is all that a reader needs to find it again. When [`PackWriter::is_full`]
+//! tail of a block of memory, and the answer ([`Extent`](crate::manifest::Extent)) is all that a reader needs to find it again. When [`PackWriter::is_full`]
 //! says so the pack is finished and goes to the store by one create. A pack is written by one thread; several are filled side by
-//! side, and each buffer, once stored, serves the next pack.
+//! side. A pack takes its blocks one by one, as it grows, and once it is stored they serve other packs: so packs that are half full
+//! hold half the memory.
 //!
 //! Reading: a [`PackReader`] is made from the header that the file list carries, so that one ranged read of an extent's bytes
 //! is enough to open it.
@@ -14,22 +15,22 @@ mod writer;
 pub use reader::PackReader;
 pub use writer::{FinishedPack, PackWriter};
 
-use crate::seal::SealError;
+use crate::seal::{SealError, room_to_finish};
 
 /// A pack that has reached this many bytes is full.
 pub const PACK_BYTES: u64 = 24 << 20;
 
+/// The most blocks of memory that a pack comes to lie in.
+pub const PACK_BLOCKS: usize = 4;
+
 /// A pack with this many frames is full.
 pub const PACK_FRAMES: u32 = 16_384;
 
-/// Capacity of a buffer in which no pack of extents of `extent_bytes` outgrows its allocation: the bytes at which it is full, one
-/// more frame that did not compress, and the frame index.
-pub const fn buffer_bytes(extent_bytes: u32) -> usize {
-    PACK_BYTES as usize
-        + extent_bytes as usize
-        + (extent_bytes as usize >> 7)
-        + PACK_FRAMES as usize * 8
-        + 4096
+/// Bytes of a block of memory for packs of extents of `extent_bytes`: a share of a pack, and what may stay free at its end, because
+/// [`PackWriter::wants_block`] leaves a block when it may not hold one more frame that did not compress, and the end of the pack.
+pub const fn block_bytes(extent_bytes: u32) -> usize {
+    let frame = extent_bytes as usize + (extent_bytes as usize >> 7) + 4096;
+    PACK_BYTES as usize / PACK_BLOCKS + frame + room_to_finish(PACK_FRAMES as usize)
 }
 
 /// An extent could not be packed or taken out of a pack.

@@ -13,7 +13,9 @@ pub struct PackWriter {
     number: u32,
     path: String,
     keys: Arc<Keyring>,
+    header: Vec<u8>,
     frames: FrameWriter,
+    filled: Vec<Vec<u8>>,
 }
 
 /// A pack that is ready to be stored.
@@ -23,25 +25,36 @@ pub struct FinishedPack {
     pub number: u32,
     /// Its path below the lineage.
     pub path: String,
-    /// The whole object.
-    pub bytes: Vec<u8>,
+    /// The whole object, in the blocks in which it was made.
+    pub pieces: Vec<Vec<u8>>,
 }
 
 impl PackWriter {
-    /// Begins pack `number` of `backup` in `buffer`, whose allocation is kept and whose content is dropped;
-    /// [`buffer_bytes`](super::buffer_bytes) says how much it should hold.
+    /// Begins pack `number` of `backup` in `block`, whose allocation is kept and whose content is dropped;
+    /// [`block_bytes`](super::block_bytes) says how much it should hold.
     pub fn begin(
         keys: Arc<Keyring>,
         lineage: LineageId,
         backup: &BackupId,
         number: u32,
         codec: Codec,
-        buffer: Vec<u8>,
+        block: Vec<u8>,
     ) -> Result<PackWriter, PackError> {
         let path = names::pack(backup, number);
         let name = ObjectName { kind: ObjectKind::Pack, lineage, path: &path };
-        let frames = FrameWriter::begin(&keys, &name, codec, buffer)?;
-        Ok(PackWriter { number, path, keys, frames })
+        let frames = FrameWriter::begin(&keys, &name, codec, block)?;
+        Ok(PackWriter { number, path, keys, header: frames.header().to_vec(), frames, filled: Vec::new() })
+    }
+
+    /// Whether the block may be too small for another extent of `raw_len` bytes: then give it the next with
+    /// [`go_on_in`](Self::go_on_in), or it will be moved to a larger one.
+    pub fn wants_block(&self, raw_len: usize) -> bool {
+        self.frames.is_tight_for(raw_len)
+    }
+
+    /// Continues in another block.
+    pub fn go_on_in(&mut self, block: Vec<u8>) {
+        self.filled.push(self.frames.go_on_in(block));
     }
 
     /// Compresses and seals `raw` as the next frame; where it lies, and what it is.
@@ -74,12 +87,13 @@ impl PackWriter {
 
     /// Its header, which the file list carries.
     pub fn header(&self) -> &[u8] {
-        self.frames.header()
+        &self.header
     }
 
     /// Seals the frame index behind the extents.
     pub fn finish(self) -> Result<FinishedPack, PackError> {
-        let sealed = self.frames.finish()?;
-        Ok(FinishedPack { number: self.number, path: self.path, bytes: sealed.bytes })
+        let mut pieces = self.filled;
+        pieces.push(self.frames.finish()?.bytes);
+        Ok(FinishedPack { number: self.number, path: self.path, pieces })
     }
 }

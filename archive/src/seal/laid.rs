@@ -82,7 +82,7 @@ pub fn seal_laid(
     order.sort_unstable_by_key(|(_, frame)| frame.number);
     let length = order.iter().map(|(_, frame)| u64::from(frame.raw_len)).sum();
     let mut writer = FrameWriter::begin_knowing(keys, name, codec, Vec::new(), &extra.of(digest, length))?;
-    let head = writer.take_piece();
+    let head = writer.go_on_in(Vec::new()).into();
     for (share, Laid { stored, raw_len, .. }) in &order {
         let frame = shares.get_mut(*share).and_then(|laid| laid.memory.get_mut(stored.clone()));
         writer.seal_apart(frame.unwrap_or_default(), *raw_len)?;

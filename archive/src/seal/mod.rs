@@ -37,4 +37,4 @@ pub use laid::{LaidFrames, seal_laid};
 pub use object::{HeaderExtra, Opened, attachment_range, open, open_attachment, seal};
 pub use reader::{FOOTER_LEN, Footer, FrameReader, ObjectIndex};
 pub use scrub::{Scrubbed, scrub};
-pub use writer::{FrameAt, FrameWriter, Sealed};
+pub use writer::{FrameAt, FrameWriter, Sealed, room_to_finish};

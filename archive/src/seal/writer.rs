@@ -3,8 +3,6 @@
 //! The buffer is the object: each frame is compressed into the tail of what is there and encrypted where it lies. The
 //! buffer keeps its length from use to use, so that room is zeroed only the first time it is touched.
 
-use bytes::Bytes;
-
 use super::cipher::FrameCipher;
 use super::codec::Codec;
 use super::header::{self, HeaderFields};
@@ -230,7 +228,7 @@ impl FrameWriter {
         };
         let count = self.frames();
         let last_at = self.len();
-        let plain_len = 8 + 32 + 4 + 8 * self.frames.len();
+        let plain_len = index_len(self.frames.len());
         let frame_len = frame::FRAME_HEADER_LEN + plain_len + super::cipher::TAG_LEN;
         let mut index = Vec::with_capacity(plain_len);
         index.extend_from_slice(&self.plain_len.to_le_bytes());
@@ -251,12 +249,19 @@ impl FrameWriter {
         Ok(Sealed { bytes: self.buffer, digest })
     }
 
-    /// Hands out what has been written, as the piece of the object that comes next.
-    pub(super) fn take_piece(&mut self) -> Bytes {
+    /// Hands out what has been written, as the piece of the object that comes next, and goes on in `buffer`, whose allocation is
+    /// kept and whose content is dropped.
+    pub fn go_on_in(&mut self, buffer: Vec<u8>) -> Vec<u8> {
         self.buffer.truncate(self.used);
         self.before += self.used as u64;
         self.used = 0;
-        std::mem::take(&mut self.buffer).into()
+        std::mem::replace(&mut self.buffer, buffer)
+    }
+
+    /// Whether another frame of `raw_len` bytes, and then the end of the object, may outgrow the allocation of the buffer.
+    pub fn is_tight_for(&self, raw_len: usize) -> bool {
+        let needed = frame::room_for(self.codec, raw_len) + room_to_finish(self.frames.len() + 1);
+        self.buffer.capacity().saturating_sub(self.used) < needed
     }
 
     /// Seals a frame where it lies, as a piece of its own behind those that were handed out.
@@ -306,6 +311,16 @@ impl std::fmt::Debug for FrameWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "FrameWriter({}, {} frames, {} bytes)", self.object, self.frames.len(), self.used)
     }
+}
+
+/// Bytes of the frame index of so many frames, before they are sealed.
+const fn index_len(frames: usize) -> usize {
+    8 + 32 + 4 + 8 * frames
+}
+
+/// Bytes that the end of an object takes: the index of so many frames, and the footer.
+pub const fn room_to_finish(frames: usize) -> usize {
+    frame::FRAME_HEADER_LEN + index_len(frames) + super::cipher::TAG_LEN + reader::FOOTER_LEN
 }
 
 pub(super) fn too_large(object: &str, what: &'static str, bytes: usize) -> SealError {

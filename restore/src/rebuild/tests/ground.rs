@@ -163,7 +163,7 @@ pub(super) fn ground(runtime: &tokio::runtime::Runtime, extent: usize) -> Ground
     for writer in [first, second] {
         let (number, header) = (writer.number(), writer.header().to_vec());
         let pack = writer.finish().unwrap();
-        let body = vec![Bytes::from(pack.bytes)];
+        let body = pack.pieces.into_iter().map(Bytes::from).collect();
         let path = lineage.full_path(&pack.path);
         assert_eq!(runtime.block_on(store.create(&path, body)).unwrap(), Created::New);
         lines.push(FileLine::Pack { pack: number, path: pack.path, header });
