@@ -110,6 +110,7 @@ pub struct Faults {
     pace: Mutex<Pace>,
     under_way: AtomicUsize,
     slowed: AtomicUsize,
+    denied: Mutex<Vec<String>>,
     clock_ahead_s: AtomicI64,
 }
 
@@ -166,6 +167,16 @@ impl Faults {
         self.slowed.load(Ordering::SeqCst)
     }
 
+    /// Notes a request that a policy forbade.
+    pub(super) fn denied(&self, operation: Operation, key: &str) {
+        locked(&self.denied).push(format!("{operation:?} {key}"));
+    }
+
+    /// What policies forbade since this was asked last, `operation key` each.
+    pub fn take_denied(&self) -> Vec<String> {
+        std::mem::take(&mut *locked(&self.denied))
+    }
+
     /// Sets the service's clock so many seconds ahead of the host's.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.clock_ahead_s.store(seconds, Ordering::SeqCst);
@@ -218,8 +229,9 @@ impl Faults {
         counts
     }
 
-    /// Empties the log.
+    /// Empties the log, and counts those that were told to slow down from here.
     pub fn forget_requests(&self) {
+        self.slowed.store(0, Ordering::SeqCst);
         locked(&self.requests).clear();
     }
 

@@ -13,19 +13,37 @@ use s3s::service::S3Service;
 use s3s::{Body, HttpError, HttpResponse};
 
 use super::BUCKET;
+use super::backend::Objects;
 use super::faults::{Faults, Operation, Response, When};
+use super::keys::Keys;
 use crate::http::{BoxError, Reply, cut_after, service_date};
 
 /// The service with its faults.
 #[derive(Debug, Clone)]
 pub(super) struct Front {
     service: S3Service,
+    objects: Arc<Objects>,
     faults: Arc<Faults>,
+    keys: Arc<Keys>,
 }
 
 impl Front {
-    pub(super) fn new(service: S3Service, faults: Arc<Faults>) -> Self {
-        Self { service, faults }
+    pub(super) fn new(
+        service: S3Service,
+        objects: Arc<Objects>,
+        faults: Arc<Faults>,
+        keys: Arc<Keys>,
+    ) -> Self {
+        Self { service, objects, faults, keys }
+    }
+
+    /// Whether the key's policy forbids the request, or to know that there is no such object.
+    fn is_forbidden(&self, operation: Operation, key: &str, authorization: &str) -> bool {
+        let id = authorization.split("Credential=").nth(1).and_then(|rest| rest.split('/').next());
+        let Some(policy) = id.and_then(|id| self.keys.policy(id)) else { return false };
+        let is_read = matches!(operation, Operation::Get | Operation::Head);
+        !policy.allows(operation, key)
+            || is_read && !policy.tells_absence() && self.objects.get(key).is_none()
     }
 
     async fn answer(self, request: HttpRequest<Incoming>) -> Result<HttpResponse, BoxError> {
@@ -36,6 +54,12 @@ impl Front {
             drop(request.into_body().collect().await?);
             return reply(operation, Reply::error(503, "SlowDown", "Please reduce your request rate."));
         };
+        let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        if self.is_forbidden(operation, &key, authorization.unwrap_or_default()) {
+            self.faults.denied(operation, &key);
+            drop(request.into_body().collect().await?);
+            return reply(operation, Reply::error(403, "AccessDenied", "Access Denied"));
+        }
         let (when, failure) = match fault {
             None => return self.pass(request).await,
             Some(fault) => fault,

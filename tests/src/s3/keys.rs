@@ -1,4 +1,4 @@
-//! The access keys that the service knows: one for good, and any number that end.
+//! The access keys that the service knows: one for good, any number that end, and any number that a policy limits.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
 
+use super::policy::Policy;
 use super::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
 
 /// Access keys.
 #[derive(Debug, Default)]
 pub struct Keys {
     temporary: Mutex<BTreeMap<String, Temporary>>,
+    limited: Mutex<BTreeMap<String, Policy>>,
 }
 
 #[derive(Debug)]
@@ -29,6 +31,17 @@ impl Keys {
         keys.insert(id.clone(), Temporary { ends: Instant::now() + lifetime, used: false });
         let secret = secret_of(&id);
         (id, secret)
+    }
+
+    /// A key that a policy limits, and its secret.
+    pub fn limit(&self, id: &str, policy: Policy) -> String {
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), policy);
+        secret_of(id)
+    }
+
+    /// The policy of a key that has one.
+    pub(super) fn policy(&self, id: &str) -> Option<Policy> {
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     /// How many of them were issued, and how many of those signed a request.
@@ -50,6 +63,9 @@ impl S3Auth for Shared {
     async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
         if id == ACCESS_KEY_ID {
             return Ok(SecretKey::from(SECRET_ACCESS_KEY));
+        }
+        if self.0.policy(id).is_some() {
+            return Ok(SecretKey::from(secret_of(id)));
         }
         let mut keys = self.0.temporary.lock().unwrap_or_else(PoisonError::into_inner);
         match keys.get_mut(id) {

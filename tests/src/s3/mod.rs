@@ -19,11 +19,13 @@ mod backend;
 mod faults;
 mod front;
 mod keys;
+mod policy;
 
 pub use backend::{Object, Objects};
 pub use faults::{Fault, Faults, Operation, Request, Response, When};
 use front::Front;
 pub use keys::Keys;
+pub use policy::Policy;
 
 /// The only bucket there is.
 pub const BUCKET: &str = "backups";
@@ -51,7 +53,7 @@ impl S3Server {
             S3ServiceBuilder::new(backend::Backend::new(Arc::clone(&objects), Arc::clone(&faults)));
         let keys = Arc::new(Keys::default());
         builder.set_auth(keys::Shared(Arc::clone(&keys)));
-        let front = front::Front::new(builder.build(), Arc::clone(&faults));
+        let front = Front::new(builder.build(), Arc::clone(&objects), Arc::clone(&faults), Arc::clone(&keys));
         let (address, stop, thread) = serve(front);
         Self { address, objects, faults, keys, stop: Some(stop), thread: Some(thread) }
     }

@@ -2,4 +2,6 @@
 
 mod ground;
 mod object_storage;
+mod policies;
+mod weather;
 mod without_us;

@@ -13,7 +13,7 @@ use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest};
 use crate::ground::Ground;
 use crate::without_us::rebuild;
 
-fn configure(scratch: &Scratch, server: &S3Server, highwater: Highwater) -> Highwater {
+pub fn configure(scratch: &Scratch, server: &S3Server, highwater: Highwater) -> Highwater {
     let secret = scratch.file("secret", SECRET_ACCESS_KEY);
     let key = scratch.join("s3.key");
     highwater.lines(&format!(

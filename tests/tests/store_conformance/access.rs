@@ -142,9 +142,13 @@ async fn temporary_keys_are_renewed_before_they_end() {
             _ => StoreSpec { metadata_endpoint: Some(url), ..keyless },
         };
         let store = open(&spec);
+        let begun = Instant::now();
         busy_for(&*store, Duration::from_secs(5)).await;
         let (issued, used) = server.keys().issued_and_used();
         assert!(issued >= 3 && used >= 3, "{kind:?}: {issued} issued, {used} used");
+        // Keys that live shorter than any margin are no reason to ask at every request.
+        let most = usize::try_from(begun.elapsed().as_secs()).expect("seconds") + 2;
+        assert!(issued <= most, "{kind:?}: {issued} were asked for where {most} are enough");
         let source = store.credentials().expect("a source");
         let expected = match kind {
             Credentials::WebIdentity => "web identity",
@@ -218,6 +222,25 @@ async fn azure_lets_applications_workloads_and_machines_in() {
     assert_eq!(identities.asked().len(), 3, "a token is asked for once: {:?}", identities.asked());
     let answer = open(&secret("wrong")).get("secret").await;
     assert!(matches!(answer, Err(StoreError::PermissionDenied { .. })), "{answer:?}");
+}
+
+/// Tokens of Azure, too, are asked for as often as they end, and not at each request; and the last one serves while no other comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn short_tokens_are_no_storm_of_renewals() {
+    let identities = Identities::start(Arc::new(Keys::default()), Duration::from_secs(4));
+    let server = AzServer::start();
+    let spec = StoreSpec {
+        account_key: None,
+        credentials: Credentials::Instance,
+        metadata_endpoint: Some(format!("{}/metadata/identity/oauth2/token", identities.server().url())),
+        ..server.spec("p")
+    };
+    let store = open(&spec);
+    let begun = Instant::now();
+    busy_for(&*store, Duration::from_secs(3)).await;
+    let most = usize::try_from(begun.elapsed().as_secs()).expect("seconds") + 2;
+    let asked = identities.asked().len();
+    assert!((1..=most).contains(&asked), "{asked} questions where {most} are enough");
 }
 
 /// Google: the account of a machine, which the metadata server knows. Its address comes from the environment alone, so this
