@@ -90,10 +90,12 @@ pub enum RestoreError {
         data_dir: PathBuf,
     },
     /// What is there is no data directory that could be compared.
-    #[error("{} is not empty, and no data directory: it has no global/pg_control", path.display())]
+    #[error("{} is not empty, and no data directory that can be compared: {reason}", path.display())]
     NoCluster {
         /// The directory.
         path: PathBuf,
+        /// What it lacks.
+        reason: String,
     },
     /// WAL there waits to be archived.
     #[error("{} holds WAL that was never archived, {count} files from {first} on, and all of pg_wal would be removed", path.display())]

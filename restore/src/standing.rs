@@ -10,6 +10,7 @@
 //! same cluster, since every byte is compared with it.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -100,9 +101,9 @@ impl Standing {
                 Found::Unfinished(Box::new(record))
             }
             None if delta && places::check_empty(Purpose::Target, target).is_err() => {
-                let control = read_control(target)?;
-                if control.is_none() {
-                    return Err(RestoreError::NoCluster { path: target.to_owned() });
+                if read_control(target)?.is_none() {
+                    let (path, reason) = (target.to_owned(), format!("it has no {CONTROL_FILE}"));
+                    return Err(RestoreError::NoCluster { path, reason });
                 }
                 check_archived(target)?;
                 Found::Cluster
@@ -341,10 +342,19 @@ fn difference(record: &Record, asked: &Asked<'_>, manifest: &Manifest, delta: bo
 /// The `pg_control` of a data directory and its bytes; `None` where there is none.
 fn read_control(data_dir: &Path) -> Result<Option<(ControlFile, Vec<u8>)>, RestoreError> {
     let path = data_dir.join(CONTROL_FILE);
-    match std::fs::read(&path) {
-        Ok(bytes) => Ok(Some((ControlFile::parse(&bytes)?, bytes))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(RestoreError::Io { what: "read", path, source }),
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(source) => return Err(RestoreError::Io { what: "read", path, source }),
+    };
+    match ControlFile::parse(&bytes) {
+        Ok(control) => Ok(Some((control, bytes))),
+        Err(error) => {
+            let reason = format!("its {CONTROL_FILE} cannot be read: {error}");
+            Err(RestoreError::NoCluster { path: data_dir.to_owned(), reason })
+        }
     }
 }
 
@@ -389,7 +399,7 @@ fn count_below(directory: &Path) -> Result<(u64, u64), RestoreError> {
         let failed = |source| RestoreError::Io { what: "look into", path: directory.clone(), source };
         let entries = match std::fs::read_dir(&directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(failed(error)),
         };
         for entry in entries {
@@ -438,6 +448,25 @@ mod tests {
         let refused = refused.unwrap_err();
         assert!(matches!(&refused, RestoreError::InUse { data_dir, .. } if data_dir.ends_with("original")));
         assert!(refused.is_refusal() && own.is_ok(), "{refused}");
+    }
+
+    /// What cannot be compared is not taken, and neither is what cannot be known to be a cluster.
+    #[test]
+    fn only_a_data_directory_is_brought_back_in_place() {
+        let scratch = tempfile::tempdir().unwrap();
+        let data = scratch.path().join("data");
+        assert!(Standing::look(&data, true).unwrap().is_nothing());
+        std::fs::create_dir_all(data.join("global")).unwrap();
+        let file = scratch.path().join("file");
+        durable::replace(&file, &["x"]).unwrap();
+        for (target, words) in [(&data, "has no global/pg_control"), (&file, "has no global/pg_control")] {
+            let refused = Standing::look(target, true).unwrap_err();
+            assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
+        }
+        durable::replace(&data.join(CONTROL_FILE), &["not one"]).unwrap();
+        let refused = Standing::look(&data, true).unwrap_err();
+        assert!(refused.is_refusal() && refused.to_string().contains("cannot be read"), "{refused}");
+        assert!(matches!(Standing::look(&data, false), Err(RestoreError::Place(_))));
     }
 
     /// PAIN 25: what waits to be archived is nowhere else.

@@ -207,8 +207,8 @@ fn reuse(standing: &Standing) -> Option<(String, Value)> {
         Stands::Nothing => None,
         Stands::Cluster => Some((
             format!(
-                "{there}: each is compared with the backup, what is the same is kept and what is not of it removed; \
-                 until this is done no server starts there"
+                "{there}: each is compared with the backup, what is the same is kept and what is not of it removed, \
+                 its archiving state too; until this is done no server starts there"
             ),
             value("delta"),
         )),
