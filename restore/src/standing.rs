@@ -428,7 +428,7 @@ mod tests {
 
     use super::*;
 
-    /// PAIN 26: a data directory that was copied with its links leads into another cluster's tablespaces.
+    /// A data directory that was copied with its links leads into another cluster's tablespaces.
     #[test]
     fn what_another_server_uses_is_not_taken() {
         let scratch = tempfile::tempdir().unwrap();
@@ -469,7 +469,7 @@ mod tests {
         assert!(matches!(Standing::look(&data, false), Err(RestoreError::Place(_))));
     }
 
-    /// PAIN 25: what waits to be archived is nowhere else.
+    /// What waits to be archived is nowhere else.
     #[test]
     fn wal_that_waits_to_be_archived_is_kept() {
         let scratch = tempfile::tempdir().unwrap();

@@ -18,7 +18,12 @@ pub fn files(directory: &Path) -> BTreeMap<String, PathBuf> {
             Err(error) => panic!("{}: {error}", at.display()),
         };
         for entry in entries {
-            let entry = entry.unwrap_or_else(|error| panic!("{}: {error}", at.display()));
+            let entry = match entry {
+                Ok(entry) => entry,
+                // The directory was removed after it was opened.
+                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) => panic!("{}: {error}", at.display()),
+            };
             let path = entry.path();
             if path.is_dir() {
                 open.push(path);

@@ -51,7 +51,7 @@ fn an_overloaded_service_is_not_stormed() {
     an_outage_passes(&ground, &scratch, &server);
 }
 
-/// PAIN of others: an outage counted as success, or as the end of WAL. Here `archive-push` fails by its deadline as PostgreSQL expects
+/// What happened to others: an outage counted as success, or as the end of WAL. Here `archive-push` fails by its deadline as PostgreSQL expects
 /// it, `archive-get` says above 125, and PostgreSQL archives on when it is over.
 fn an_outage_passes(ground: &Ground, scratch: &Scratch, server: &S3Server) {
     ground.cluster.tolerate("archive command failed with exit code");

@@ -37,7 +37,7 @@ impl Places {
     }
 }
 
-/// PAIN 25, 26, 30: a cluster is brought back in place, with its `pg_wal` elsewhere and its tablespaces. Nothing of it is touched before
+/// A cluster is brought back in place, with its `pg_wal` elsewhere and its tablespaces. Nothing of it is touched before
 /// all that can be known is known; from then on it does not start until it is whole; what is there then is what a restore into an
 /// empty directory gives, byte for byte.
 #[test]

@@ -116,7 +116,7 @@ fn disturb(target: &Path, seed: &mut Seed) {
     }
 }
 
-/// PAIN 30: killed at any moments, with whatever that left of the files, a restore that is begun again comes to the same files as one
+/// Killed at any moments, with whatever that left of the files, a restore that is begun again comes to the same files as one
 /// that never was, and PostgreSQL's own judges find nothing. Another command does not take what is there for its own.
 #[test]
 fn killed_at_any_moment_a_restore_comes_to_the_same_end() {

@@ -203,7 +203,7 @@ async fn what_does_not_pass_is_named_at_once() {
     }
 }
 
-/// PAIN of others: a list that is none would prove an absence. Whatever else comes under status 200 is an outage.
+/// A list that is none would prove an absence. Whatever else comes under status 200 is an outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_no_whole_list_proves_no_absence() {
     for server in CloudServer::all() {
