@@ -150,6 +150,8 @@ options! {
         "S3: whether KMS is asked once for the bucket instead of once for each object, with encryption = \"sse-kms\".";
     REPOSITORY_REQUESTER_PAYS: bool = "repository.*.requester_pays", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
         "S3: whether our account pays for requests to a bucket of somebody else's.";
+    REPOSITORY_UNSIGNED_PAYLOAD: bool = "repository.*.unsigned_payload", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
+        "S3: whether the content of a put is left out of its signature (UNSIGNED-PAYLOAD). It saves CPU, and some services need it; over TLS nothing is lost by it, and without TLS it is refused.";
     REPOSITORY_SERVICE_ACCOUNT: String = "repository.*.service_account_key", "secret", units::text,
         Default::Computed("the file that GOOGLE_APPLICATION_CREDENTIALS names, or gcloud's below HOME"), Carrier::Environment,
         "Google Cloud Storage: the JSON key of a service account.";

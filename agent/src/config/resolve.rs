@@ -196,6 +196,7 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
         kms_key_id: raw.get(&opt::REPOSITORY_KMS_KEY_ID, name)?,
         bucket_key: raw.get(&opt::REPOSITORY_BUCKET_KEY, name)?,
         requester_pays: raw.get(&opt::REPOSITORY_REQUESTER_PAYS, name)?.unwrap_or(false),
+        unsigned_payload: raw.get(&opt::REPOSITORY_UNSIGNED_PAYLOAD, name)?.unwrap_or(false),
         service_account_key: secret(
             &opt::REPOSITORY_SERVICE_ACCOUNT,
             &opt::REPOSITORY_SERVICE_ACCOUNT_FILE,

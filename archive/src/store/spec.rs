@@ -81,6 +81,9 @@ pub struct StoreSpec {
     /// S3: our account pays for requests to somebody else's bucket.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub requester_pays: bool,
+    /// S3: leave the content out of the signature of a put, where TLS protects it already.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unsigned_payload: bool,
     /// Google: the JSON text of a service account's key.
     #[serde(skip)]
     pub service_account_key: Option<SecretString>,

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use highwater_tests::identity::{Identities, TOKEN};
 use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, Operation, Request, S3Server, SECRET_ACCESS_KEY};
 use highwater_tests::seaweedfs::SeaweedFs;
 use highwater_tests::tls::Authority;
-use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest};
+use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest, scale};
 
 use crate::ground::Ground;
 use crate::without_us::rebuild;
@@ -164,15 +164,29 @@ fn configure_web_identity(
     ))
 }
 
+/// A backup and a restore that last longer than any key that they have: the service, by its own clock, takes none that has ended.
+fn outlive_keys(ground: &Ground, scratch: &Scratch, server: &S3Server, life: Duration) {
+    server.faults().set_latency(life / 16);
+    let begun = Instant::now();
+    ground.highwater.ok(&["backup", "--fast-checkpoint"]);
+    assert!(begun.elapsed() > life, "the backup was too quick to prove anything: {:?}", begun.elapsed());
+    let (target, map) = (scratch.join("slow"), Ground::tablespace_map(scratch, "slow"));
+    let begun = Instant::now();
+    ground.highwater.ok(&["restore", "--target-dir", &target.to_string_lossy(), "--tablespace-map", &map]);
+    assert!(begun.elapsed() > life, "the restore was too quick to prove anything: {:?}", begun.elapsed());
+    server.faults().set_latency(Duration::ZERO);
+}
+
 /// I4: on a service that ignores conditional puts, `init` finds that out, names carry the content, and all the rest is the same.
-/// What lets us in are keys of a web identity that live for a minute: the program, the archiver's commands and the restored server's
+/// What lets us in are keys of a web identity that live for seconds, or in the long run for a minute: the program, the archiver's commands and the restored server's
 /// each get their own, and renew them on the way.
 #[test]
 fn a_service_that_ignores_conditions_is_found_out_and_still_serves() {
     let (scratch, server) = (Scratch::new(), S3Server::start());
     server.faults().ignore_conditions(true);
     let authority = Authority::new();
-    let identities = Identities::start(Arc::clone(server.keys()), Duration::from_secs(60));
+    let life = Duration::from_secs(scale().pick(4, 60));
+    let identities = Identities::start(Arc::clone(server.keys()), life);
     let token_service = authority.in_front_of(identities.server().address());
     let url = format!("https://{}", token_service.address());
     let ground = Ground::new(newest(), &scratch, |highwater| {
@@ -184,6 +198,7 @@ fn a_service_that_ignores_conditions_is_found_out_and_still_serves() {
     let checked = ground.highwater.ok(&["check"]);
     assert!(checked.contains("ignores conditional creates; names carry the content"), "{checked}");
     assert!(checked.contains("credentials: the web identity in"), "{checked}");
+    outlive_keys(&ground, &scratch, &server, life);
     let (_, before) = server.keys().issued_and_used();
     // Where nobody looks at a terminal, a slow transfer says a line every ten seconds.
     server.faults().delay_next("/packs/", Duration::from_millis(10_500));

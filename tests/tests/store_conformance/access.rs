@@ -299,6 +299,10 @@ async fn puts_say_what_the_service_is_to_do() {
         is(&headers, name, None);
     }
     is(&headers, "if-none-match", Some("*"));
+    let digest_of_x = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+    is(&headers, "x-amz-content-sha256", Some(digest_of_x));
+    let unsigned = StoreSpec { unsigned_payload: true, ..plain.clone() };
+    is(&put(&unsigned, PACK).await, "x-amz-content-sha256", Some("UNSIGNED-PAYLOAD"));
     let s3 = StoreSpec {
         encryption: Some(Encryption::SseKms),
         kms_key_id: Some("key-1".into()),
@@ -331,6 +335,11 @@ async fn puts_say_what_the_service_is_to_do() {
         pack_storage_class: Some(class.to_owned()),
         ..spec.clone()
     };
+    let exposed = StoreSpec {
+        endpoint: Some("http://storage.example.com".into()),
+        allow_http: true,
+        ..unsigned.clone()
+    };
     let half = StoreSpec { kms_key_id: Some("key-1".into()), ..plain.clone() };
     for wrong in [
         class(&plain, "GLACIER"),
@@ -338,6 +347,7 @@ async fn puts_say_what_the_service_is_to_do() {
         class(&google, "ARCHIVE"),
         class(&azure, "Archive"),
         half,
+        exposed,
     ] {
         let error = store::open(&wrong).expect_err("refused");
         assert!(matches!(error, StoreError::InvalidOption { .. }), "{error}");

@@ -207,6 +207,11 @@ impl Endpoint {
         Ok(self)
     }
 
+    /// Whether what is sent there passes a network without TLS.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.url.scheme() == "http" && !is_loopback(&self.url)
+    }
+
     /// What a client wants.
     pub(super) fn text(&self) -> &str {
         self.url.as_str().trim_end_matches('/')

@@ -61,10 +61,15 @@ pub(crate) fn open(
         // Single deletes work everywhere, bulk ones do not.
         .with_disable_bulk_delete(true)
         .with_request_payer(spec.requester_pays)
+        .with_unsigned_payload(spec.unsigned_payload)
         .with_retry(client::retries());
     builder = with_credentials(builder, &spec);
     builder = with_encryption(builder, &spec, &place)?;
     let mut endpoint = Endpoint::of(&spec, &place)?;
+    if spec.unsigned_payload && endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
+        let hint = "use an https:// endpoint, or leave unsigned_payload out";
+        return Err(place.wrong("unsigned_payload", "without TLS nothing else protects what is sent", hint));
+    }
     let path_style = spec.path_style.unwrap_or(endpoint.is_some());
     builder = builder.with_virtual_hosted_style_request(!path_style);
     if !path_style {

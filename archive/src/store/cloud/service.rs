@@ -21,6 +21,8 @@ use crate::store::StoreError;
 
 /// How often a request is made whose failures are not about being full.
 const MOST_ATTEMPTS: u32 = 8;
+/// What services call a credential whose time is over.
+const ENDED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
 /// How far clocks may differ before a refusal is explained by it.
 const NOTABLE_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
@@ -134,12 +136,14 @@ impl Service {
         let took = attempts.begun.elapsed();
         let failure = Failure::of(&error);
         let full = failure.asks_to_slow_down();
+        // A credential may end on the way; the next attempt is signed with another.
+        let ended = failure.is_one_of(&ENDED) && attempts.made < 3;
         // Whether a conflict may pass is for the create to find out.
         let may_pass = !matches!(error, object_store::Error::AlreadyExists { .. })
             && !failure.into_store_error(self.dialect, "", "", "").is_permanent();
         let wait = self.throttle.resting().max(by_lot(attempts.pause));
         let in_time = took + wait <= self.persistence.all && (full || attempts.made < MOST_ATTEMPTS);
-        if !may_pass || !in_time {
+        if !(may_pass || ended) || !in_time {
             return Err(Failed { error, attempts: attempts.made, took });
         }
         tracing::debug!(%error, attempt = attempts.made, ?wait, "a request to {} failed; trying again", self.name);
