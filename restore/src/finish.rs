@@ -162,7 +162,7 @@ fn write(
     })
 }
 
-/// Writes the script that rebuilds what this host sorts otherwise; none where it sorts as the original did.
+/// Writes the script that rebuilds what this host sorts otherwise; where it sorts as the original did, there is none afterwards.
 ///
 /// # Errors
 /// [`RestoreError::Durable`], [`RestoreError::Io`].
@@ -172,10 +172,21 @@ pub fn write_reindex(
     resorted: &[Resorted],
 ) -> Result<(), RestoreError> {
     if resorted.is_empty() {
-        return Ok(());
+        // One that an earlier restore left in a directory that was brought back in place would speak of another host or time.
+        return remove_script(data_dir);
     }
     let text = host::script(preflight.manifest.postgresql.major, resorted);
     put(data_dir, SCRIPT_FILE, text.as_bytes(), preflight.owner.as_ref(), 0o600)
+}
+
+fn remove_script(data_dir: &Path) -> Result<(), RestoreError> {
+    let path = data_dir.join(SCRIPT_FILE);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(RestoreError::Io { what: "remove", path, source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file of the data directory, durably, with owner and mode.
@@ -257,6 +268,18 @@ fn tls_off(configuration: &str, data_dir: &Path, notes: &mut Vec<String>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A script of an earlier restore is not left to be run.
+    #[test]
+    fn an_old_script_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        remove_script(directory.path()).unwrap();
+        std::fs::create_dir(directory.path().join(OWN_DIRECTORY)).unwrap();
+        let script = directory.path().join(SCRIPT_FILE);
+        durable::replace(&script, &[b"x"]).unwrap();
+        remove_script(directory.path()).unwrap();
+        assert!(!script.exists());
+    }
 
     #[test]
     fn tls_without_its_key_is_off() {

@@ -6,12 +6,13 @@
 //! and every pack too; every tablespace has a place; the owner exists
 //! here and can run `restore_command`; every place can be written and be entered by the server's user, and no configuration file
 //! stands where one is to be put; there is space on each filesystem; a server of its major is here, and where it is to be started its
-//! port is free; and that server opens it, with its libraries ([`host`]). Nothing is created, but for a directory under the system's temporary one that is
+//! port is free; and that server opens it, with its libraries ([`host`](crate::host)). Nothing is created, but for a directory under the system's temporary one that is
 //! gone again, and nothing else is ever deleted.
+
+mod runs;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 
 use highwater_archive::catalog::{Catalog, Holding, resolve};
@@ -23,15 +24,14 @@ use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::timeline::TimelineId;
 
 use crate::error::RestoreError;
-use crate::host::{self, Findings, Question, Resorted};
-use crate::listening::Listening;
-use crate::outside::{Relocation, outside_path};
+use crate::host::{Findings, Resorted};
+use crate::outside::Relocation;
 use crate::ownership::{self, Account};
 use crate::places::{self, Purpose};
 use crate::plan_file::RepositoryToPlan;
 use crate::rebuild::{RebuildError, version_directory};
 use crate::replayed::{self, Destinations, Replayed};
-use crate::server::{Installation, ServerError};
+use crate::server::Installation;
 use crate::space::{self, Filled, Space};
 use crate::standing::{Asked, Found, Standing};
 use crate::tablespaces::{self, Known, Mapping, Placed};
@@ -232,7 +232,7 @@ pub async fn preflight(
     configuration.check(filled(request, wal_dir, &tablespaces))?;
     let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
     check_directory_owner(&request.target_dir, owner.as_ref())?;
-    check_program(request, owner.as_ref())?;
+    runs::check_program(request, owner.as_ref())?;
     let replayed = examine_replayed(&plan, &tablespaces, &standing, owner.as_ref(), request)?;
     // What is filled and was there is given away, what it lies in is not.
     let given = filled(request, wal_dir, &tablespaces).map(|path| (path, path.parent().unwrap_or(path)));
@@ -248,24 +248,9 @@ pub async fn preflight(
         present: &standing.present,
     })?;
     notes.extend(plan.notes.iter().cloned());
-    let installation = find_server(request, manifest.postgresql.major, &mut notes)?;
-    if let Some(start) = &request.start {
-        check_port(request, start, &manifest)?;
-    }
-    let Findings { warnings, notes: of_host, resorted } = match &installation {
-        Some(installation) => {
-            let question = Question {
-                manifest: &manifest,
-                lineage: &lineage,
-                installation,
-                owner: owner.as_ref(),
-                starts: request.start.is_some(),
-                same_settings: same_settings(request, &manifest),
-            };
-            host::examine(question).await?
-        }
-        None => Findings::default(),
-    };
+    let installation = runs::find_server(request, manifest.postgresql.major, &mut notes)?;
+    let Findings { warnings, notes: of_host, resorted } =
+        runs::look_at(request, &manifest, &lineage, installation.as_ref(), owner.as_ref()).await?;
     notes.extend(of_host);
     for failure in manifest.page_failures.iter().take(3) {
         let relation = failure.relation.as_deref().unwrap_or("an unknown relation");
@@ -357,74 +342,6 @@ fn check_directory_owner(target: &Path, owner: Option<&Account>) -> Result<(), R
         });
     }
     Ok(())
-}
-
-/// Whether the server's user can run this program: recovery would die of it much later.
-fn check_program(request: &Request, owner: Option<&Account>) -> Result<(), RestoreError> {
-    let program = &request.program;
-    let text = program.to_str().unwrap_or_default();
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(RestoreError::Unwritable { text: program.display().to_string() });
-    }
-    let Some(owner) = owner else { return Ok(()) };
-    let unrunnable = |reason: String| RestoreError::Unrunnable {
-        user: owner.name.clone(),
-        program: program.clone(),
-        reason,
-    };
-    let mut command = owner.command(program);
-    command.arg("--version").current_dir("/").stdin(Stdio::null());
-    let output = command.output().map_err(|error| unrunnable(error.to_string()))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(unrunnable(format!("{} {}", output.status, said.trim())));
-    }
-    for repository in &request.local_repositories {
-        if !(places::may(owner, "-r", repository) && places::may(owner, "-x", repository)) {
-            return Err(RestoreError::Unreadable { user: owner.name.clone(), path: repository.clone() });
-        }
-    }
-    Ok(())
-}
-
-/// Whether the copy will have the settings that the original said of itself: not where they lay outside and are put nowhere.
-fn same_settings(request: &Request, manifest: &Manifest) -> bool {
-    request.config_to.is_some() || outside_path(manifest, "config_file").is_none()
-}
-
-/// The server that will run it. One that is named, or to be started, must be here; without one, nothing of it can be looked at.
-fn find_server(
-    request: &Request,
-    major: u16,
-    notes: &mut Vec<String>,
-) -> Result<Option<Installation>, RestoreError> {
-    let unseen = "that the server which will run it can open it, and has its libraries and its order of text, was not looked at";
-    if request.elsewhere {
-        notes.push(format!("it is for another host: {unseen}"));
-        return Ok(None);
-    }
-    match Installation::find(major, request.pg_bin.as_deref()) {
-        Ok(installation) => Ok(Some(installation)),
-        Err(ServerError::NotInstalled { .. }) if request.start.is_none() => {
-            notes.push(format!(
-                "PostgreSQL {major} is not installed here (--pg-bin names its programs): {unseen}"
-            ));
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether the server to start could listen. What its configuration says is known from what the original said of itself; one that
-/// lay outside and is put nowhere says nothing.
-fn check_port(request: &Request, start: &Start, manifest: &Manifest) -> Result<(), RestoreError> {
-    let settings = Some(&manifest.postgresql.settings).filter(|_| same_settings(request, manifest));
-    let configured = Listening::of(|name| settings?.get(name).cloned());
-    let listening = configured.with(start.port, start.socket_dir.as_deref());
-    match listening.taken() {
-        Some(by) => Err(RestoreError::PortTaken { port: listening.port, by }),
-        None => Ok(()),
-    }
 }
 
 /// Finds where the tablespaces go, and that `map`, the backup's `tablespace_map`, can be rewritten for it.
