@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_c_librarys_version_is_what_the_server_would_tell() {
+    fn the_version_of_the_c_library_is_what_a_server_tells() {
         assert_eq!(glibc_of("glibc 2.36\n").as_deref(), Some("2.36"));
         assert_eq!(glibc_of("ldd (Debian GLIBC 2.36-9+deb12u10) 2.36\nCopyright").as_deref(), Some("2.36"));
         assert_eq!(glibc_of("undefined\n"), None);
