@@ -203,7 +203,7 @@ fn a_repository_that_is_away_or_hangs_is_one_of_several() {
     for operation in [Operation::Get, Operation::List, Operation::Head] {
         server.faults().add(Fault::always(operation, Response::Status(403, "AccessDenied")));
     }
-    let said = ground.highwater.fails(&["list"], 1, &["error: cannot list repository s3: ", "hint: "]);
+    let said = ground.highwater.fails(&["list"], 1, &["error: cannot list all of repository s3: ", "hint: "]);
     assert!(!said.contains("second"), "{said}");
     let finished = ground.highwater.run(&["list", "--json"]);
     assert_eq!(finished.code, Some(1), "{finished}");
