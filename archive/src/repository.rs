@@ -281,7 +281,7 @@ impl Repository {
     /// there and it alone is missing), [`RepositoryError::Store`].
     pub async fn open(store: Arc<dyn Store>) -> Result<Self, RepositoryError> {
         let mut found = read_info(&*store).await?;
-        if found.is_none() && holds_objects(&*store, names::CLUSTERS).await? {
+        if found.is_none() && may_hold_objects(&*store, names::CLUSTERS).await? {
             // Somebody may have made all of it since we looked.
             found = Some(read_info(&*store).await?.ok_or_else(|| lost(&*store, names::REPOSITORY))?);
         }
@@ -440,6 +440,14 @@ async fn read_info(store: &dyn Store) -> Result<Option<RepositoryInfo>, Reposito
 /// Whether an object lies below a directory. Directories without one, as an interrupted writer leaves them, are nothing.
 async fn holds_objects(store: &dyn Store, directory: &str) -> Result<bool, RepositoryError> {
     Ok(!store.list(&format!("{directory}/")).await?.is_empty())
+}
+
+/// The same, where a key may be limited to one cluster: it cannot see what others wrote, and finds its own by the cluster's record.
+async fn may_hold_objects(store: &dyn Store, directory: &str) -> Result<bool, RepositoryError> {
+    match holds_objects(store, directory).await {
+        Err(RepositoryError::Store(StoreError::PermissionDenied { .. })) => Ok(false),
+        held => held,
+    }
 }
 
 /// The first object of a repository or a cluster is gone, and what was written after it is there.
