@@ -98,8 +98,12 @@ impl HostState {
         file.take(MAX_BYTES)
             .read_to_string(&mut text)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let state = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        Ok(Some(state))
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            report::failed(
+                format!("{} is damaged: {error}", path.display()),
+                "it says which lineage this data directory writes: move it away, and run highwater adopt, which writes it anew",
+            )
+        })
     }
 
     /// Reads the state, which a command needs.

@@ -230,14 +230,6 @@ pub async fn unlock(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
 }
 
 fn unlock_now(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
-    let from_text = |text: &str| {
-        Unlock::from_text(text).ok_or_else(|| {
-            report::usage_error(
-                format!("the key of repository {} is empty", config.name),
-                "it is an age identity (AGE-SECRET-KEY-1…) or a passphrase",
-            )
-        })
-    };
     match &config.key {
         KeySource::File(path) => {
             let (what, file) = (format!("reading the key file {}", path.display()), path.clone());
@@ -254,11 +246,11 @@ fn unlock_now(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
                 )),
             }
         }
-        KeySource::Environment(text) => from_text(text),
+        KeySource::Environment(text) => Ok(Unlock::from_text(text)?),
         KeySource::Command(command) => {
             let key = format!("repository.{}.key_command", config.name);
             let text = secret_from_command(command).map_err(|reason| ConfigError::Secret { key, reason })?;
-            from_text(&text)
+            Ok(Unlock::from_text(&text)?)
         }
     }
 }

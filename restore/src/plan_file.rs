@@ -277,7 +277,7 @@ impl PlanFile {
         }
         let secrets: Secrets =
             serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-        let unlock = Unlock::from_text(&secrets.identity).ok_or_else(|| malformed("no identity".into()))?;
+        let unlock = Unlock::from_text(&secrets.identity).map_err(|error| malformed(error.to_string()))?;
         let mut opened = Vec::with_capacity(self.repositories.len());
         for repository in &self.repositories {
             let wrapped = base64::engine::general_purpose::STANDARD

@@ -110,6 +110,12 @@ impl ConfigError {
             Self::Unreadable { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
                 format!("write {}, or choose another with --config", path.display())
             }
+            Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+                "a configuration is text in UTF-8; docs/configuration.md shows a complete file".to_owned()
+            }
+            Self::Unreadable { path, source } if source.kind() == std::io::ErrorKind::IsADirectory => {
+                format!("name a file: {}/NAME.toml", path.display())
+            }
             Self::Unreadable { path, .. } => {
                 format!(
                     "run as the user who owns {}, usually postgres, or choose another with --config",
@@ -119,6 +125,10 @@ impl ConfigError {
             Self::Syntax { .. } => "docs/configuration.md shows a complete file".to_owned(),
             Self::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
             Self::UnknownKey { nearest: None, .. } => "docs/configuration.md lists every option".to_owned(),
+            Self::Secret { key, .. } if key.ends_with("_command") => {
+                "run the command as the user that highwater runs as: it must print the secret, nothing else, and exit with 0"
+                    .to_owned()
+            }
             Self::Value { .. } | Self::Secret { .. } => return None,
             Self::SecretInTheOpen { instead, .. } => instead.clone(),
             Self::Missing { hint, .. } => hint.clone(),

@@ -31,6 +31,12 @@ pub enum KeyringError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A key from the environment or a command is none.
+    #[error("the key is not one: {reason}")]
+    KeyText {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The text is not a public key of age.
     #[error("`{text}` is not an age public key (age1…)")]
     Recipient {
@@ -140,6 +146,9 @@ impl KeyringError {
         match self {
             Self::KeyFile { .. } => Some("`key_file` names the file with the age identity or the passphrase".into()),
             Self::KeyFileOpen { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::KeyText { .. } => {
+                Some("it is an age identity, a line AGE-SECRET-KEY-1…, or a passphrase and nothing else".into())
+            }
             Self::KeyFileContent { .. } | Self::Identity => {
                 Some("the file holds a line AGE-SECRET-KEY-1…, or a passphrase and nothing else".into())
             }

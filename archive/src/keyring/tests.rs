@@ -278,3 +278,29 @@ fn public_keys_are_checked() {
     assert_eq!(again.public_keys(), keys);
     assert!(matches!(Recipients::from_public_keys(["age1nonsense"]), Err(KeyringError::Recipient { .. })));
 }
+
+/// A keyring locked with a public key, or with an identity that was mistyped, would be open to others or lost.
+#[test]
+fn what_was_meant_as_an_identity_is_no_passphrase() {
+    let (unlock, text) = Unlock::generate(now());
+    let secret = text.expose_secret().lines().last().unwrap().to_owned();
+    let public = unlock.recipients().unwrap().public_keys().remove(0);
+    for wrong in [
+        public.clone(),
+        format!("# public key\n{public}\n"),
+        secret.to_lowercase(),
+        format!("\"{secret}\""),
+        format!("key = {secret}"),
+        secret[..60].to_owned(),
+        "-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n".to_owned(),
+        "age-encryption.org/v1\n-> X25519".to_owned(),
+        "\u{feff}".to_owned(),
+        "\r\n".to_owned(),
+    ] {
+        assert!(matches!(Unlock::from_text(&wrong), Err(KeyringError::KeyText { .. })), "{wrong:?}");
+    }
+    for right in [format!("\u{feff}{secret}"), format!("{secret}\r\n"), format!("  {secret}\n# end")] {
+        assert!(matches!(Unlock::from_text(&right), Ok(Unlock::Identity(_))), "{right:?}");
+    }
+    assert!(matches!(Unlock::from_text("age1 is no key"), Ok(Unlock::Passphrase(_))));
+}

@@ -61,20 +61,39 @@ impl Unlock {
             return Err(wrong("it is longer than 64 KiB"));
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8"))?;
-        let unlock = Self::from_text(text).ok_or_else(|| wrong("it is empty"))?;
-        if let Self::Identity(_) = unlock {
-            unlock.x25519().map_err(|_| wrong("its identity is not a valid one of age"))?;
-        }
-        Ok(unlock)
+        Self::parse(text).map_err(wrong)
     }
 
-    /// The same from text that is in memory; `None` when it is empty.
-    pub fn from_text(text: &str) -> Option<Self> {
-        if let Some(line) = text.lines().map(str::trim).find(|line| line.starts_with(IDENTITY_PREFIX)) {
-            return Some(Self::Identity(SecretString::from(line)));
+    /// The same from text that is in memory.
+    ///
+    /// # Errors
+    /// [`KeyringError::KeyText`].
+    pub fn from_text(text: &str) -> Result<Self, KeyringError> {
+        Self::parse(text).map_err(|reason| KeyringError::KeyText { reason })
+    }
+
+    /// What is meant to be an identity never becomes a passphrase: a keyring locked with it would be open to whoever has the public key.
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim_start_matches('\u{feff}');
+        let mut lines = text.lines().map(str::trim);
+        if let Some(line) = lines.clone().find(|line| line.starts_with(IDENTITY_PREFIX)) {
+            let identity = Self::Identity(SecretString::from(line));
+            return identity.x25519().map(|_| identity).map_err(|_| "its identity is not a valid one of age");
+        }
+        if lines.clone().any(|line| x25519::Recipient::from_str(line).is_ok()) {
+            return Err("it holds a public key (age1…), which opens nothing");
+        }
+        if text.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
+            return Err("its identity does not begin a line with AGE-SECRET-KEY-1");
+        }
+        if lines.any(|line| line.starts_with("-----BEGIN ") || line.starts_with("age-encryption.org/")) {
+            return Err("it holds something encrypted, or a key of another program");
         }
         let passphrase = text.trim_end_matches(['\n', '\r']);
-        (!passphrase.is_empty()).then(|| Self::Passphrase(SecretString::from(passphrase)))
+        match passphrase.is_empty() {
+            true => Err("it is empty"),
+            false => Ok(Self::Passphrase(SecretString::from(passphrase))),
+        }
     }
 
     /// Those who open what this opens: the identity's public key, or the passphrase.

@@ -222,6 +222,8 @@ fn permission_hint(reason: &str) -> &'static str {
         "the access key or its secret is wrong, or the region is"
     } else if reason.contains("ExpiredToken") {
         "the session token has expired; get new credentials"
+    } else if reason.contains("Read-only file system") {
+        "the filesystem is mounted read-only, as the kernel does after errors of a disk: look at its log, then mount it for writing"
     } else {
         "run as the user that owns the repository, or let the credentials read, write and list this prefix"
     }

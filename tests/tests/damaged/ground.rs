@@ -94,10 +94,10 @@ impl Ground {
             // The content is shared: nothing changes an object, and a damage replaces the file.
             fs::hard_link(file, to).expect("a link");
         }
+        run.host();
         for damage in damages {
             run.damage(damage);
         }
-        run.host();
         run
     }
 }
@@ -166,6 +166,15 @@ impl Run<'_> {
             .iter()
             .filter(|(fixture, _, _)| *fixture == self.repository)
             .fold(line.to_owned(), |line, (_, name, value)| line.replace(name, value))
+            .replace("$DIR", &self.root.display().to_string())
+    }
+
+    /// The path below the directory of this run: `host:` stands for that, and all else is in the repository.
+    fn below(&self, path: &str) -> String {
+        match path.strip_prefix("host:") {
+            Some(path) => path.to_owned(),
+            None => format!("repo/{path}"),
+        }
     }
 
     /// Does what a line of a case says.
@@ -173,8 +182,8 @@ impl Run<'_> {
         let line = self.named(line);
         let words: Vec<&str> = line.split(' ').collect();
         let at = |path: &str| match path.strip_prefix("format-1:") {
-            Some(path) => fixture("format-1/plain").join(path),
-            None => self.repository_dir().join(path),
+            Some(path) => fixture("format-1").join(path),
+            None => self.root.join(self.below(path)),
         };
         let read = |path: &str| fs::read(at(path)).unwrap_or_else(|error| panic!("{line}: {error}"));
         let offset = |text: &str, length: usize| match (text, text.strip_prefix('-')) {
@@ -184,7 +193,7 @@ impl Run<'_> {
         };
         let put = |path: &str, bytes: &[u8]| {
             let _ = fs::remove_file(at(path));
-            self.place(&format!("repo/{path}"), bytes);
+            self.place(&self.below(path), bytes);
         };
         match words.as_slice() {
             ["remove", path] => {
@@ -213,7 +222,9 @@ impl Run<'_> {
                 bytes[place] ^= 0x10;
                 put(path, &bytes);
             }
-            ["append", path, text @ ..] => put(path, &[read(path), text.join(" ").into_bytes()].concat()),
+            ["append", path, text @ ..] => {
+                put(path, &[read(path), (text.join(" ") + "\n").into_bytes()].concat())
+            }
             ["write", path, text @ ..] => put(path, text.join(" ").as_bytes()),
             ["replace", path, old, "by", new] => {
                 let text = String::from_utf8(read(path)).expect("a text");
@@ -222,8 +233,17 @@ impl Run<'_> {
             }
             ["directory", path] => {
                 let _ = fs::remove_file(at(path));
-                self.ground.scratch.dir(Path::new(&format!("run{}/repo", self.number)).join(path));
+                self.ground.scratch.dir(Path::new(&format!("run{}", self.number)).join(self.below(path)));
             }
+            ["line", path, begin, value @ ..] => {
+                let text = String::from_utf8(read(path)).expect("a text");
+                let named = |line: &&str| line.split(' ').next() == Some(begin);
+                assert_eq!(text.lines().filter(named).count(), 1, "{line}: {text}");
+                let value = value.join(" ");
+                let lines = text.lines().map(|line| if named(&line) { value.as_str() } else { line });
+                put(path, (lines.collect::<Vec<_>>().join("\n") + "\n").as_bytes());
+            }
+            ["bytes", path, hex] => put(path, &hex::decode(hex).expect("hexadecimal")),
             ["mode", mode, path] => {
                 let mode = u32::from_str_radix(mode, 8).expect("a mode");
                 let bytes = read(path);
@@ -288,7 +308,8 @@ impl Run<'_> {
         assert!(lost.is_empty(), "{command} took away {lost:?}");
         Raw {
             code: finished.code.unwrap_or_else(|| panic!("ended by a signal: {finished}")),
-            stdout: self.lines(&finished.stdout),
+            // The recovery kit is another one at each call.
+            stdout: if command == "init" { Vec::new() } else { self.lines(&finished.stdout) },
             stderr: self.lines(&finished.stderr),
             got,
             stored: after.difference(&before).cloned().collect(),

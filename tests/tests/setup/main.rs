@@ -13,6 +13,7 @@ mod adopt;
 mod check;
 mod command_line;
 mod demo;
+mod full_disk;
 mod ground;
 mod init;
 mod push;
