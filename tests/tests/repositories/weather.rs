@@ -11,10 +11,10 @@ use crate::object_storage::configure;
 const ALL: [Operation; 5] =
     [Operation::Put, Operation::Get, Operation::Head, Operation::Delete, Operation::List];
 
-/// More was answered than told to slow down: nobody hammers.
+/// One request of four at least is answered: whoever asked again without waiting would hear nothing else than to slow down.
 fn assert_no_storm(server: &S3Server, what: &str) {
     let (asked, slowed) = (server.faults().requests().len(), server.faults().slowed());
-    assert!(slowed * 2 < asked, "{what}: {slowed} of {asked} requests were told to slow down");
+    assert!(slowed * 4 < asked * 3, "{what}: {slowed} of {asked} requests were told to slow down");
 }
 
 /// A service that bears two requests at once, then some a second: the set-up, archiving, the backup and the restore go on, and few of

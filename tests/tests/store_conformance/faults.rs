@@ -264,7 +264,7 @@ async fn a_lost_reply_is_known_by_what_was_written() {
             assert_eq!(store.head(&path).await.expect(&at), None, "{at}");
         }
         // As long as no reply comes, nothing is claimed.
-        let mute = server.store_with("p", Persistence { all: Duration::from_millis(50), ..QUICK });
+        let mute = server.store_with("p", QUICK);
         let lost = Fault { when: When::AfterEffect, ..Fault::always(Operation::Put, Response::Cut) };
         server.faults().add(lost);
         let error = mute.create("mute", body()).await.expect_err("no reply");
@@ -378,7 +378,9 @@ async fn a_wrong_clock_is_told() {
             server.faults().set_clock_ahead(ahead);
             assert_eq!(Call::Get.make(&server, &*store).await.expect("get"), CONTENT);
             let skew = store.clock_skew().expect("a clock").as_secs();
-            assert!((ahead - 5..=ahead + 5).contains(&skew), "{skew} s instead of {ahead}");
+            // What the request took is taken off: the clocks are never told to be further apart than they are.
+            assert!(skew.signum() == ahead.signum(), "{skew} s instead of {ahead}");
+            assert!((600..=1200).contains(&skew.abs()), "{skew} s instead of {ahead}");
             for code in ["RequestTimeTooSkewed", "AuthenticationFailed"] {
                 server.faults().add(Fault::next(Operation::Put, Response::Status(403, code)));
                 let error = store.create("x", vec![]).await.expect_err("too skewed");
