@@ -33,6 +33,14 @@ pub enum RestoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// A pid file names a process that is not on this host, or not to be seen.
+    #[error("{} holds the postmaster.pid of a server that is not to be seen here (process {pid})", path.display())]
+    Unseen {
+        /// The directory.
+        path: PathBuf,
+        /// The process that it names.
+        pid: i32,
+    },
     /// The server to start could not listen.
     #[error("port {port}, on which the restored server would listen, is in use on this host: {by}")]
     PortTaken {
@@ -258,6 +266,10 @@ impl RestoreError {
             Self::Running { .. } => {
                 Some("restore beside it, or stop it first, and move its directory away or use --delta".into())
             }
+            Self::Unseen { path, .. } => Some(format!(
+                "look for it in other containers and on other hosts that have this directory, and stop it; where it crashed, rm {}",
+                crate::conf_file::shell_word(&path.join("postmaster.pid").display().to_string())
+            )),
             Self::PortTaken { .. } => Some("choose one with --port".into()),
             Self::Incomplete { .. } => Some("remove what it left, or name another directory".into()),
             Self::AtWork { .. } => Some("wait until it has come to its end".into()),
@@ -332,6 +344,7 @@ impl RestoreError {
             | Self::NotAbsolute { .. }
             | Self::Place(_)
             | Self::Running { .. }
+            | Self::Unseen { .. }
             | Self::PortTaken { .. }
             | Self::Incomplete { .. }
             | Self::AtWork { .. }

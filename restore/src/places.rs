@@ -4,9 +4,12 @@
 //! asked as that user, since nothing but the system knows what groups, access lists and mounts let through. Nothing is made.
 
 use std::fmt;
+use std::fs::DirEntry;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+
+use highwater_archive::durable::TEMP_PREFIX;
 
 use crate::ownership::Account;
 
@@ -15,6 +18,9 @@ pub const LOST_AND_FOUND: &str = "lost+found";
 
 /// A file in every place of a restore that has not come to its end but the data directory: it says which restore's the place is.
 pub const PLACE_MARKER: &str = "highwater-restore.incomplete";
+
+/// Directory below the data directory that is ours.
+pub const OWN_DIRECTORY: &str = "highwater";
 
 /// What a directory is to be filled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +99,42 @@ impl PlaceError {
     }
 }
 
-/// Absent, or a directory without a single entry.
+/// Absent, or a directory without a single entry. What a restore leaves that is killed before it has marked anything does not
+/// count: a directory of ours that is empty, and files without a name yet.
 ///
 /// # Errors
 /// [`PlaceError::NotEmpty`], [`PlaceError::NotWritable`].
 pub fn check_empty(what: Purpose, path: &Path) -> Result<(), PlaceError> {
+    check_nothing_but(what, path, |entry| {
+        is_leftover(entry)
+            || what == Purpose::Target
+                && entry.file_name() == OWN_DIRECTORY
+                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && check_nothing_but(what, &entry.path(), is_leftover).is_ok()
+    })
+}
+
+/// Empty but for the file that says whose the place is.
+///
+/// # Errors
+/// [`PlaceError::NotEmpty`], [`PlaceError::NotWritable`].
+pub fn check_marked(what: Purpose, path: &Path) -> Result<(), PlaceError> {
+    check_nothing_but(what, path, |entry| is_leftover(entry) || entry.file_name() == PLACE_MARKER)
+}
+
+/// Whether it is a file that was being written when its writer was killed, and has no name yet.
+pub fn is_leftover(entry: &DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes())
+        && entry.file_type().is_ok_and(|kind| kind.is_file())
+}
+
+fn check_nothing_but(
+    what: Purpose,
+    path: &Path,
+    may_be: impl Fn(&DirEntry) -> bool,
+) -> Result<(), PlaceError> {
     let failed = |source| PlaceError::NotWritable { path: path.to_owned(), source };
-    let mut entries = match std::fs::read_dir(path) {
+    let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A link that leads nowhere is not absent: creating the directory would fail later.
@@ -110,15 +145,14 @@ pub fn check_empty(what: Purpose, path: &Path) -> Result<(), PlaceError> {
         }
         Err(error) => return Err(failed(error)),
     };
-    match entries.next() {
-        None => Ok(()),
-        Some(Ok(entry)) => Err(PlaceError::NotEmpty {
-            what,
-            path: path.to_owned(),
-            found: entry.file_name().to_string_lossy().into_owned(),
-        }),
-        Some(Err(error)) => Err(failed(error)),
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if !may_be(&entry) {
+            let found = entry.file_name().to_string_lossy().into_owned();
+            return Err(PlaceError::NotEmpty { what, path: path.to_owned(), found });
+        }
     }
+    Ok(())
 }
 
 /// Whether `path` can be made or filled, and whether the server's user gets as far as what is there of `entered`.

@@ -3,7 +3,7 @@
 //! Files are only ever kept, changed or removed in a directory that is proven to be this cluster's: an unfinished restore by its
 //! record ([`crate::unfinished`]), a cluster by the system identifier in its `pg_control`. Another place (`pg_wal`, a tablespace) is
 //! proven by the file with the record's id, or because the data directory's own link leads there. All else must be empty, as for
-//! any restore.
+//! any restore. A data directory that has its `pg_control` is a cluster, whatever a record says that an earlier restore has left in it.
 //!
 //! What differs between the command that began and the one that goes on: the target may, within the backup, and what
 //! belongs to it; so may the owner and the jobs. Backup, lineage and places may not. With `--delta` the backup may be another one of the
@@ -23,18 +23,17 @@ use crate::places::{self, LOST_AND_FOUND, Purpose};
 use crate::rebuild::{InPlace, Reading};
 use crate::server;
 use crate::tablespaces::{Mapping, Placed};
-use crate::unfinished::{self, Record};
+use crate::unfinished::{self, CONTROL_FILE, Record};
 
 /// Where a server keeps what says which of its WAL is archived.
 const ARCHIVE_STATUS: &str = "pg_wal/archive_status";
-
-/// The file without which no server starts.
-const CONTROL_FILE: &str = "global/pg_control";
 
 /// What stands at the target.
 #[derive(Debug, Clone)]
 pub struct Standing {
     found: Found,
+    /// What an earlier restore left in a cluster: nothing of it is believed.
+    history: Option<Box<Record>>,
     links: Links,
     delta: bool,
     /// Files in all places, as far as they were counted.
@@ -86,12 +85,18 @@ impl Standing {
     /// [`RestoreError::Running`], [`RestoreError::AtWork`], [`RestoreError::Incomplete`], [`RestoreError::Place`],
     /// [`RestoreError::NoCluster`], [`RestoreError::Unarchived`].
     pub fn look(target: &Path, delta: bool) -> Result<Standing, RestoreError> {
-        if server::is_running(target) {
+        if server::is_occupied(target) {
             return Err(RestoreError::Running { path: target.to_owned() });
         }
+        let mut history = None;
         let found = match Record::read(target)? {
             Some(_) if unfinished::is_at_work(target)? => {
                 return Err(RestoreError::AtWork { path: target.to_owned() });
+            }
+            Some(record) if delta && target.join(CONTROL_FILE).exists() => {
+                check_cluster_at_rest(target)?;
+                history = Some(Box::new(record));
+                Found::Cluster
             }
             Some(record) => {
                 // A server may have run since.
@@ -101,11 +106,7 @@ impl Standing {
                 Found::Unfinished(Box::new(record))
             }
             None if delta && places::check_empty(Purpose::Target, target).is_err() => {
-                if read_control(target)?.is_none() {
-                    let (path, reason) = (target.to_owned(), format!("it has no {CONTROL_FILE}"));
-                    return Err(RestoreError::NoCluster { path, reason });
-                }
-                check_archived(target)?;
+                check_cluster_at_rest(target)?;
                 Found::Cluster
             }
             None => {
@@ -114,12 +115,39 @@ impl Standing {
             }
         };
         let links = Links::of(target);
-        Ok(Standing { found, links, delta, files: 0, present: Vec::new(), emptied: Vec::new() })
+        Ok(Standing { found, history, links, delta, files: 0, present: Vec::new(), emptied: Vec::new() })
     }
 
     /// What was found.
     pub fn found(&self) -> &Found {
         &self.found
+    }
+
+    /// The record on disk as it was seen.
+    pub fn record(&self) -> Option<&Record> {
+        match &self.found {
+            Found::Unfinished(record) => Some(record),
+            Found::Nothing | Found::Cluster => self.history.as_deref(),
+        }
+    }
+
+    /// Looks once more, after a while or under the lock: whether what stands at the target is still what was found.
+    ///
+    /// # Errors
+    /// As [`Standing::look`], [`Standing::check_cluster`] and [`Standing::settle`].
+    pub fn look_again(&self, target: &Path, identifier: u64, control: &[u8]) -> Result<(), RestoreError> {
+        if server::is_occupied(target) {
+            return Err(RestoreError::Running { path: target.to_owned() });
+        }
+        if Record::read(target)?.as_ref() != self.record() {
+            return Err(RestoreError::AtWork { path: target.to_owned() });
+        }
+        match &self.found {
+            Found::Nothing => places::check_empty(Purpose::Target, target)?,
+            Found::Unfinished(_) => check_never_started(target, control)?,
+            Found::Cluster => check_cluster_at_rest(target)?,
+        }
+        self.check_identifier(target, identifier)
     }
 
     /// Whether there is nothing.
@@ -144,6 +172,19 @@ impl Standing {
     /// [`RestoreError::Place`].
     pub fn check_place(&self, what: Purpose, place: &Path) -> Result<(), RestoreError> {
         if self.owns(place) { Ok(()) } else { Ok(places::check_empty(what, place)?) }
+    }
+
+    /// All places but the data directory.
+    ///
+    /// # Errors
+    /// [`RestoreError::Place`].
+    pub fn check_places(&self, wal_dir: Option<&Path>, tablespaces: &[Placed]) -> Result<(), RestoreError> {
+        if let Some(wal_dir) = wal_dir {
+            self.check_place(Purpose::Wal, wal_dir)?;
+        }
+        let mut tablespaces = tablespaces.iter();
+        tablespaces
+            .try_for_each(|placed| self.check_place(Purpose::Tablespace(placed.oid), &placed.directory))
     }
 
     /// The backup that an unfinished restore is of: the one to go on with, unless another is asked for.
@@ -186,16 +227,21 @@ impl Standing {
     /// # Errors
     /// [`RestoreError::OtherCluster`].
     pub fn check_cluster(&self, target: &Path, manifest: &Manifest) -> Result<(), RestoreError> {
-        let found = match &self.found {
+        self.check_identifier(target, manifest.postgresql.system_identifier)
+    }
+
+    /// A record that was left behind says nothing of a cluster that came later, so `pg_control` is asked where there is one.
+    fn check_identifier(&self, target: &Path, backup: u64) -> Result<(), RestoreError> {
+        let recorded = match &self.found {
             Found::Nothing => return Ok(()),
-            Found::Cluster => read_control(target)?.map_or(0, |(control, _)| control.system_identifier),
-            Found::Unfinished(record) => record.system_identifier,
+            Found::Cluster => None,
+            Found::Unfinished(record) => Some(record.system_identifier),
         };
-        let backup = manifest.postgresql.system_identifier;
-        if found == backup {
-            return Ok(());
+        let of_control = read_control(target)?.map(|(control, _)| control.system_identifier);
+        match recorded.into_iter().chain(of_control).find(|found| *found != backup) {
+            Some(found) => Err(RestoreError::OtherCluster { path: target.to_owned(), found, backup }),
+            None => Ok(()),
         }
-        Err(RestoreError::OtherCluster { path: target.to_owned(), found, backup })
     }
 
     /// Whether an unfinished restore is the one that is asked for. Counts what is there.
@@ -213,12 +259,7 @@ impl Standing {
             if let Some(what) = difference(record, asked, manifest, self.delta) {
                 return Err(RestoreError::OtherRestore { path, what });
             }
-            if let Some((control, bytes)) = read_control(asked.target_dir)?
-                && bytes != manifest.control.bytes
-                && !self.delta
-            {
-                return Err(RestoreError::Started { path, system_identifier: control.system_identifier });
-            }
+            check_never_started(asked.target_dir, &manifest.control.bytes)?;
         }
         if self.is_nothing() {
             return Ok(());
@@ -358,6 +399,29 @@ fn read_control(data_dir: &Path) -> Result<Option<(ControlFile, Vec<u8>)>, Resto
     }
 }
 
+/// Whether there is no `pg_control` yet, or only the one that a restore ends with: a server has changed it from its first moment on.
+fn check_never_started(data_dir: &Path, control: &[u8]) -> Result<(), RestoreError> {
+    match read_control(data_dir)? {
+        Some((found, bytes)) if bytes != control => {
+            let system_identifier = found.system_identifier;
+            Err(RestoreError::Started { path: data_dir.to_owned(), system_identifier })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is a cluster that no server can be running, with nothing that is nowhere else.
+fn check_cluster_at_rest(data_dir: &Path) -> Result<(), RestoreError> {
+    let path = data_dir.to_owned();
+    if read_control(data_dir)?.is_none() {
+        return Err(RestoreError::NoCluster { path, reason: format!("it has no {CONTROL_FILE}") });
+    }
+    if let Some(pid) = server::unseen(data_dir) {
+        return Err(RestoreError::Unseen { path, pid });
+    }
+    check_archived(data_dir)
+}
+
 /// WAL that waits to be archived is in no archive, and would be removed with the rest.
 fn check_archived(data_dir: &Path) -> Result<(), RestoreError> {
     let Ok(entries) = std::fs::read_dir(data_dir.join(ARCHIVE_STATUS)) else { return Ok(()) };
@@ -378,13 +442,14 @@ fn check_archived(data_dir: &Path) -> Result<(), RestoreError> {
 /// Whether no server of another data directory uses the place too, as one does whose directory was copied with its links: a server's
 /// processes work in its data directory (`ChangeToDataDir` in PostgreSQL's `miscinit.c`). Those of other users may not be seen.
 fn check_unused(place: &Path, target: &Path) -> Result<(), RestoreError> {
-    let target = places::resolved(target);
+    let target = server::identity(target);
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let directories: BTreeSet<PathBuf> =
-        processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok()).collect();
-    let mut servers = directories
-        .into_iter()
-        .filter(|directory| *directory != target && directory.join("PG_VERSION").exists());
+    let directories: BTreeSet<PathBuf> = processes
+        .map(|process| process.path().join("cwd"))
+        .filter(|cwd| server::identity(cwd) != target)
+        .filter_map(|cwd| std::fs::read_link(cwd).ok())
+        .collect();
+    let mut servers = directories.into_iter().filter(|directory| directory.join("PG_VERSION").exists());
     match servers.find(|directory| Links::of(directory).lead_to(place)) {
         Some(data_dir) => Err(RestoreError::InUse { path: place.to_owned(), data_dir }),
         None => Ok(()),

@@ -7,12 +7,18 @@
 //! Order is the safety. Beginning: the record, then the files in the other places, then whatever made the directory a cluster is
 //! taken away (`pg_control` first of all), each durable before the next. Ending: `pg_control`, then the record goes, then
 //! those files. Cut off anywhere, what is there is a cluster that nothing has touched, a directory without `pg_control` that
-//! the record tells of, or a finished cluster.
+//! the record tells of, or a finished cluster. A new restore that finds a place taken when it is to be marked takes back what it
+//! has written: nothing else was changed yet.
 //!
-//! A lock on the directory `highwater` is held meanwhile: the same command typed twice works once.
+//! Locks on the directory `highwater` and on each other place are held meanwhile: the same command typed twice works once, and two
+//! restores cannot share a place. A lock belongs to the open file, not to the process: a program that is just being started may
+//! hold a copy of it for a moment, so it is given back by name and not merely closed.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use highwater_archive::durable::{self, Published};
 use highwater_archive::names::WriterId;
@@ -23,8 +29,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RestoreError;
 use crate::ownership::{self, Account};
-use crate::places::PLACE_MARKER;
+use crate::places::{self, PLACE_MARKER, Purpose};
 use crate::rebuild::{INCOMPLETE_MARKER, OWN_DIRECTORY};
+use crate::server;
 use crate::tablespaces::Placed;
 
 /// What the first field of a record says.
@@ -36,6 +43,12 @@ const NOTE: &str = "A restore has not finished here: this directory is not a clu
 
 /// The largest record that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// The file without which no server starts.
+pub const CONTROL_FILE: &str = "global/pg_control";
+
+/// Who merely looks whether a restore is at work is gone again within this time.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// Which restore was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +158,12 @@ impl Record {
         Record { id, begun, in_place, configuration, ..now }
     }
 
+    /// This record with the id of one that is only history: the files in its places can be replaced by none but their own.
+    #[must_use]
+    pub fn in_place_of(self, history: &Record) -> Record {
+        Record { id: history.id.clone(), ..self }
+    }
+
     /// The record of a data directory; `None` where no restore is unfinished.
     ///
     /// # Errors
@@ -176,11 +195,18 @@ impl Record {
         read_bounded(&place.join(PLACE_MARKER)).is_ok_and(|bytes| bytes.trim_ascii() == self.id.as_bytes())
     }
 
-    /// Every directory that holds such a file.
-    fn places(&self) -> impl Iterator<Item = &Path> {
-        let tablespaces = self.tablespaces.iter().map(|tablespace| tablespace.directory.as_path());
-        let emptied = self.emptied.iter().map(PathBuf::as_path);
-        self.wal_dir.as_deref().into_iter().chain(tablespaces).chain(emptied)
+    /// Every directory that holds such a file, and what it is to be filled with; nothing where it is to be emptied.
+    fn places(&self) -> impl Iterator<Item = (Option<Purpose>, &Path)> {
+        let wal = self.wal_dir.as_deref().map(|directory| (Some(Purpose::Wal), directory));
+        let tablespaces = self.tablespaces.iter();
+        let tablespaces = tablespaces
+            .map(|tablespace| (Some(Purpose::Tablespace(tablespace.oid)), tablespace.directory.as_path()));
+        let emptied = self.emptied.iter().map(|directory| (None, directory.as_path()));
+        let mut met = BTreeSet::new();
+        wal.into_iter()
+            .chain(tablespaces)
+            .chain(emptied)
+            .filter(move |(_, place)| met.insert(places::resolved(place)))
     }
 
     fn text(&self, data_dir: &Path) -> Result<Vec<u8>, RestoreError> {
@@ -189,55 +215,138 @@ impl Record {
     }
 }
 
-/// A restore that is at work: the lock, and what is to be taken away when it has come to its end.
+/// A data directory that is locked, and in which nothing else was changed.
+#[derive(Debug)]
+pub struct Taken {
+    data_dir: PathBuf,
+    lock: Lock,
+}
+
+/// Takes a data directory, which is made where there is none, so that no other restore works there.
+///
+/// # Errors
+/// [`RestoreError::AtWork`]; [`RestoreError::Io`], [`RestoreError::Durable`].
+pub fn take(data_dir: &Path, owner: Option<&Account>) -> Result<Taken, RestoreError> {
+    let own = data_dir.join(OWN_DIRECTORY);
+    ownership::make_directory(data_dir, owner)?;
+    ownership::make_directory(&own, owner)?;
+    let lock = Lock::take(&own)?.ok_or_else(|| RestoreError::AtWork { path: data_dir.to_owned() })?;
+    Ok(Taken { data_dir: data_dir.to_owned(), lock })
+}
+
+/// A restore that is at work: the locks, and what is to be taken away when it has come to its end.
 #[derive(Debug)]
 pub struct Claim {
     data_dir: PathBuf,
     record: Record,
-    _lock: File,
+    /// The places that were marked just now, where the record is new too.
+    marked: Vec<PathBuf>,
+    goes_on: bool,
+    locks: Vec<Lock>,
 }
 
-/// Takes a data directory and all other places for this restore, and takes from it what makes it a cluster. `goes_on` says that a
-/// record is there to be gone on with, or to be replaced.
-///
-/// # Errors
-/// [`RestoreError::AtWork`] where another restore is, or comes first; [`RestoreError::Io`], [`RestoreError::Durable`].
-pub fn begin(
-    data_dir: &Path,
-    record: Record,
-    goes_on: bool,
-    owner: Option<&Account>,
-) -> Result<Claim, RestoreError> {
-    let own = data_dir.join(OWN_DIRECTORY);
-    ownership::make_directory(data_dir, owner)?;
-    ownership::make_directory(&own, owner)?;
-    let at_work = || RestoreError::AtWork { path: data_dir.to_owned() };
-    let lock = lock(&own)?.ok_or_else(at_work)?;
-    let marker = data_dir.join(INCOMPLETE_MARKER);
-    if Record::read(data_dir)?.as_ref() != Some(&record) {
-        let text = record.text(data_dir)?;
-        if goes_on {
-            durable::replace(&marker, &[text])?;
-        } else if durable::write_new(&marker, &[text])? == Published::Exists {
-            return Err(at_work());
+impl Taken {
+    /// It is somebody else's: what was made here goes again.
+    pub fn leave(self) {
+        // It goes only when it is empty, which one that was there before may be too: nobody misses it.
+        std::fs::remove_dir(self.data_dir.join(OWN_DIRECTORY)).ok();
+    }
+
+    /// Marks the data directory and all other places as this restore's. `goes_on` says that a record is there to be gone on with, or
+    /// to be replaced; `owns`, which places may hold something.
+    ///
+    /// # Errors
+    /// [`RestoreError::AtWork`] where another restore is, or comes first; [`RestoreError::Place`] where something else is;
+    /// [`RestoreError::Io`], [`RestoreError::Durable`]. A record that is new is gone then.
+    pub fn mark(
+        self,
+        record: Record,
+        goes_on: bool,
+        owns: &dyn Fn(&Path) -> bool,
+        owner: Option<&Account>,
+    ) -> Result<Claim, RestoreError> {
+        let Taken { data_dir, lock } = self;
+        let marker = data_dir.join(INCOMPLETE_MARKER);
+        if Record::read(&data_dir)?.as_ref() != Some(&record) {
+            let text = record.text(&data_dir)?;
+            if goes_on {
+                durable::replace(&marker, &[text])?;
+            } else if durable::write_new(&marker, &[text])? == Published::Exists {
+                return Err(RestoreError::AtWork { path: data_dir });
+            }
+        }
+        let mut claim = Claim { data_dir, record, marked: Vec::new(), goes_on, locks: vec![lock] };
+        match give(&marker, owner).and_then(|()| claim.mark_places(owns, owner)) {
+            Ok(()) => Ok(claim),
+            Err(error) => Err(claim.give_up(error)),
         }
     }
-    give(&marker, owner)?;
-    for place in record.places() {
-        ownership::make_directory(place, owner)?;
-        let mark = place.join(PLACE_MARKER);
-        durable::replace(&mark, &[&record.id, "\n"])?;
-        give(&mark, owner)?;
-    }
-    durable::remove(&data_dir.join("global/pg_control")).or_else(|error| match error {
-        // No directory `global` is no cluster either.
-        durable::DurableError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        error => Err(error),
-    })?;
-    Ok(Claim { data_dir: data_dir.to_owned(), record, _lock: lock })
 }
 
 impl Claim {
+    fn mark_places(
+        &mut self,
+        owns: &dyn Fn(&Path) -> bool,
+        owner: Option<&Account>,
+    ) -> Result<(), RestoreError> {
+        for (what, place) in self.record.places() {
+            ownership::make_directory(place, owner)?;
+            let at_work = || RestoreError::AtWork { path: place.to_owned() };
+            self.locks.push(Lock::take(place)?.ok_or_else(at_work)?);
+            let is_ours = owns(place);
+            let mark = place.join(PLACE_MARKER);
+            match durable::write_new(&mark, &[&self.record.id, "\n"])? {
+                Published::New => self.marked.push(place.to_owned()),
+                Published::Exists if self.record.marks(place) => {}
+                Published::Exists => return Err(at_work()),
+            }
+            give(&mark, owner)?;
+            if !is_ours {
+                places::check_marked(what.ok_or_else(at_work)?, place)?;
+            }
+            remove_leftovers(place)?;
+        }
+        remove_leftovers(&self.data_dir.join(OWN_DIRECTORY))
+    }
+
+    /// From here on the directory is no cluster. Where a server turns out to run there after all, what made it one is put back.
+    ///
+    /// # Errors
+    /// [`RestoreError::Running`]; [`RestoreError::Io`], [`RestoreError::Durable`]. A record that is new is gone then, if the
+    /// cluster is whole.
+    pub fn unmake_cluster(self) -> Result<Claim, RestoreError> {
+        let path = self.data_dir.join(CONTROL_FILE);
+        let failed = |source| RestoreError::Io { what: "read", path: path.clone(), source };
+        let (found, bytes) = match path.metadata().and_then(|found| Ok((found, std::fs::read(&path)?))) {
+            Ok(found) => found,
+            // No directory `global` is no cluster either.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self),
+            Err(error) => return Err(self.give_up(failed(error))),
+        };
+        durable::remove(&path)?;
+        if !server::is_occupied(&self.data_dir) {
+            return Ok(self);
+        }
+        durable::replace(&path, &[bytes])?;
+        let file = File::open(&path).map_err(failed)?;
+        file.set_permissions(Permissions::from_mode(found.mode() & 0o7777)).map_err(failed)?;
+        ownership::give(&file, Some(&Account::of(found.uid(), found.gid()))).map_err(failed)?;
+        durable::fsync_file(&path)?;
+        let path = self.data_dir.clone();
+        Err(self.give_up(RestoreError::Running { path }))
+    }
+
+    /// What is new of the marks goes again, since nothing else was changed; why it could not is less than why it must.
+    fn give_up(self, error: RestoreError) -> RestoreError {
+        if !self.goes_on {
+            for place in &self.marked {
+                durable::remove(&place.join(PLACE_MARKER)).ok();
+            }
+            durable::remove(&self.data_dir.join(INCOMPLETE_MARKER)).ok();
+        }
+        error
+    }
+
     /// Says, before it is so, what of the configuration is made by this restore; nothing of it was there.
     ///
     /// # Errors
@@ -267,7 +376,7 @@ impl Claim {
     /// [`RestoreError::Durable`]; what is left does not keep the cluster from starting.
     pub fn end(self) -> Result<(), RestoreError> {
         durable::remove(&self.data_dir.join(INCOMPLETE_MARKER))?;
-        for place in self.record.places() {
+        for (_, place) in self.record.places() {
             durable::remove(&place.join(PLACE_MARKER))?;
         }
         Ok(())
@@ -279,18 +388,55 @@ impl Claim {
 /// # Errors
 /// [`RestoreError::Io`].
 pub fn is_at_work(data_dir: &Path) -> Result<bool, RestoreError> {
-    Ok(lock(&data_dir.join(OWN_DIRECTORY))?.is_none())
+    let own = data_dir.join(OWN_DIRECTORY);
+    Ok(Lock::attempt(&own, FlockOperation::NonBlockingLockShared)?.is_none())
 }
 
-/// The lock on a directory, until the file is dropped; `None` where somebody has it.
-fn lock(directory: &Path) -> Result<Option<File>, RestoreError> {
-    let failed = |source| RestoreError::Io { what: "lock", path: directory.to_owned(), source };
-    let file = File::open(directory).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(errno) => Err(failed(errno.into())),
+/// The lock on a directory. Whoever was started meanwhile may hold a copy of the open file, so closing it does not end the lock.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    /// Has it alone; `None` where another restore has it.
+    fn take(directory: &Path) -> Result<Option<Lock>, RestoreError> {
+        let begun = Instant::now();
+        loop {
+            let lock = Lock::attempt(directory, FlockOperation::NonBlockingLockExclusive)?;
+            if lock.is_some() || begun.elapsed() >= LONGEST_LOOK {
+                return Ok(lock);
+            }
+            std::thread::sleep(LONGEST_LOOK / 50);
+        }
     }
+
+    fn attempt(directory: &Path, how: FlockOperation) -> Result<Option<Lock>, RestoreError> {
+        let failed = |source| RestoreError::Io { what: "lock", path: directory.to_owned(), source };
+        let file = File::open(directory).map_err(failed)?;
+        match rustix::fs::flock(&file, how) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(failed(errno.into())),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What could not be given back is closed now, which is the same but for copies.
+        rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
+    }
+}
+
+/// What was being written when an earlier attempt was killed has no name yet.
+fn remove_leftovers(directory: &Path) -> Result<(), RestoreError> {
+    let failed = |source| RestoreError::Io { what: "look into", path: directory.to_owned(), source };
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if places::is_leftover(&entry) {
+            durable::remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn give(path: &Path, owner: Option<&Account>) -> Result<(), RestoreError> {
@@ -325,29 +471,40 @@ mod tests {
         Record::new(begun, &[placed], Timestamp::UNIX_EPOCH).unwrap()
     }
 
+    /// As it is begun where nothing else holds anything.
+    fn begin(data: &Path, record: Record, goes_on: bool) -> Result<Claim, RestoreError> {
+        let owned = record.clone();
+        take(data, None)?.mark(record, goes_on, &|place| owned.marks(place), None)?.unmake_cluster()
+    }
+
+    fn entries(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     /// Every place says whose it is from the beginning to the end, a second restore is kept out, and nothing is left.
     #[test]
     fn a_restore_marks_its_places_and_keeps_others_out() {
         let scratch = tempfile::tempdir().unwrap();
         let (data, record) = (scratch.path().join("data"), record(scratch.path()));
         assert_eq!(Record::read(&data).unwrap(), None);
-        let claim = begin(&data, record.clone(), false, None).unwrap();
+        let claim = begin(&data, record.clone(), false).unwrap();
         assert!(is_at_work(&data).unwrap());
         assert_eq!(Record::read(&data).unwrap().as_ref(), Some(&record));
         assert!(record.marks(&scratch.path().join("wal")) && record.marks(&scratch.path().join("ts")));
         assert!(
             !record.marks(&data) && !super::tests::record(scratch.path()).marks(&scratch.path().join("ts"))
         );
-        let again = begin(&data, record.clone(), true, None).unwrap_err();
+        let again = begin(&data, record.clone(), true).unwrap_err();
         assert!(matches!(again, RestoreError::AtWork { .. }) && again.is_refusal());
         drop(claim);
         assert!(!is_at_work(&data).unwrap());
         // Another one that thought the directory was empty.
         assert!(matches!(
-            begin(&data, super::tests::record(scratch.path()), false, None),
+            begin(&data, super::tests::record(scratch.path()), false),
             Err(RestoreError::AtWork { .. })
         ));
-        begin(&data, record.clone(), true, None).unwrap().end().unwrap();
+        begin(&data, record.clone(), true).unwrap().end().unwrap();
         assert_eq!(Record::read(&data).unwrap(), None);
         for place in ["wal", "ts", "data/highwater"] {
             assert_eq!(std::fs::read_dir(scratch.path().join(place)).unwrap().count(), 0, "{place}");
@@ -363,10 +520,104 @@ mod tests {
         let control = data.join("global/pg_control");
         durable::replace(&control, &["control"]).unwrap();
         durable::replace(&scratch.path().join("wal"), &["in the way"]).unwrap();
-        assert!(begin(&data, record.clone(), false, None).is_err());
-        assert!(control.exists() && Record::read(&data).unwrap().is_some());
+        assert!(begin(&data, record.clone(), false).is_err());
+        // Nothing was changed, so nothing is to be gone on with.
+        assert!(control.exists() && Record::read(&data).unwrap().is_none());
         std::fs::remove_file(scratch.path().join("wal")).unwrap();
-        begin(&data, record, true, None).unwrap();
+        begin(&data, record, false).unwrap();
+        assert!(!control.exists());
+    }
+
+    /// Two restores into two directories cannot have the same place, whether the other one is at work, was cut off, or is none.
+    #[test]
+    fn a_place_is_one_restores() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        let (first, second) = (record(scratch.path()), record(scratch.path()));
+        let claim = begin(&at("one"), first.clone(), false).unwrap();
+        let refused = |words: &str| {
+            let refused = begin(&at("two"), second.clone(), false).unwrap_err();
+            assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
+            assert_eq!(Record::read(&at("two")).unwrap(), None);
+        };
+        refused("another restore is at work");
+        drop(claim);
+        refused("another restore is at work");
+        assert!(first.marks(&at("wal")) && first.marks(&at("ts")));
+        begin(&at("one"), first, true).unwrap().end().unwrap();
+        // What has come since preflight looked.
+        durable::replace(&at("ts/precious"), &["x"]).unwrap();
+        refused("is not empty: it holds precious");
+        assert_eq!((entries(&at("wal")), entries(&at("ts"))), (vec![], vec!["precious".to_owned()]));
+        std::fs::remove_file(at("ts/precious")).unwrap();
+        begin(&at("two"), second, false).unwrap();
+    }
+
+    /// Killed before anything was marked, a restore leaves what no command minds and the next one removes.
+    #[test]
+    fn what_is_cut_off_before_it_is_marked_does_not_count() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (data, record) = (scratch.path().join("data"), record(scratch.path()));
+        let left = format!("{}host.1.00", durable::TEMP_PREFIX);
+        for place in ["data/highwater", "wal", "ts"] {
+            std::fs::create_dir_all(scratch.path().join(place)).unwrap();
+            assert!(places::check_empty(Purpose::Target, &data).is_ok());
+            durable::replace(&scratch.path().join(place).join(&left), &["half"]).unwrap();
+            assert!(places::check_empty(Purpose::Wal, &scratch.path().join("wal")).is_ok());
+        }
+        assert!(places::check_empty(Purpose::Target, &data).is_ok());
+        assert!(places::check_empty(Purpose::Wal, &data).is_err());
+        let claim = begin(&data, record, false).unwrap();
+        for place in ["data/highwater", "wal", "ts"] {
+            let entries = entries(&scratch.path().join(place));
+            assert!(entries.len() == 1 && entries[0].ends_with(".incomplete"), "{entries:?}");
+        }
+        claim.end().unwrap();
+        durable::replace(&data.join("highwater/lineage.json"), &["{}"]).unwrap();
+        assert!(places::check_empty(Purpose::Target, &data).is_err());
+    }
+
+    /// A program that is being started has copies of all open files; who merely looks keeps nobody out.
+    #[test]
+    fn a_lock_ends_with_its_owner_and_looking_is_none() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::create_dir(scratch.path().join(OWN_DIRECTORY)).unwrap();
+        let own = scratch.path().join(OWN_DIRECTORY);
+        let lock = Lock::take(&own).unwrap().unwrap();
+        let copy = lock.0.try_clone().unwrap();
+        assert!(is_at_work(scratch.path()).unwrap());
+        drop(lock);
+        assert!(!is_at_work(scratch.path()).unwrap());
+        drop(copy);
+        let looking = Lock::attempt(&own, FlockOperation::NonBlockingLockShared).unwrap().unwrap();
+        assert!(!is_at_work(scratch.path()).unwrap());
+        let waiting = std::thread::spawn(move || Lock::take(&own).unwrap().is_some());
+        drop(looking);
+        assert!(waiting.join().unwrap());
+    }
+
+    /// A server that came at the last moment has its `pg_control` again, as it was.
+    #[test]
+    fn what_made_it_a_cluster_is_put_back_for_a_server_that_runs() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (data, record) = (scratch.path().join("data"), record(scratch.path()));
+        std::fs::create_dir_all(data.join("global")).unwrap();
+        let control = data.join(CONTROL_FILE);
+        durable::replace(&control, &["control"]).unwrap();
+        std::fs::set_permissions(&control, Permissions::from_mode(0o640)).unwrap();
+        let program = scratch.path().join("postgres");
+        std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
+        let mut server = std::process::Command::new(program);
+        server.args(["-c", "read line; :"]).stdin(std::process::Stdio::piped()).current_dir(&data);
+        let mut server = server.spawn().unwrap();
+        let refused = begin(&data, record.clone(), false);
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(matches!(refused, Err(RestoreError::Running { .. })), "{refused:?}");
+        assert_eq!(std::fs::read(&control).unwrap(), b"control");
+        assert_eq!(control.metadata().unwrap().mode() & 0o7777, 0o640);
+        assert!(Record::read(&data).unwrap().is_none() && !record.marks(&scratch.path().join("ts")));
+        begin(&data, record, false).unwrap();
         assert!(!control.exists());
     }
 

@@ -83,8 +83,7 @@ pub struct Rebuilt {
     pub requests: u64,
 }
 
-/// Directory below the data directory that is ours.
-pub const OWN_DIRECTORY: &str = "highwater";
+pub use crate::places::OWN_DIRECTORY;
 
 /// Its file that is there as long as a restore has not come to its end.
 pub const INCOMPLETE_MARKER: &str = "highwater/restore.incomplete";

@@ -19,7 +19,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub use installation::Installation;
-pub use postmaster::{Postmaster, is_running};
+pub use postmaster::{Postmaster, identity, is_occupied, is_running, unseen};
 pub use psql::query;
 
 use crate::ownership::{self, Account};
