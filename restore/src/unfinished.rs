@@ -11,20 +11,18 @@
 //! has written: nothing else was changed yet.
 //!
 //! Locks on the directory `highwater` and on each other place are held meanwhile: the same command typed twice works once, and two
-//! restores cannot share a place. A lock belongs to the open file, not to the process: a program that is just being started may
-//! hold a copy of it for a moment, so it is given back by name and not merely closed.
+//! restores cannot share a place.
+
+mod lock;
 
 use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use highwater_archive::durable::{self, Published};
 use highwater_archive::names::WriterId;
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RestoreError;
@@ -33,6 +31,7 @@ use crate::places::{self, PLACE_MARKER, Purpose};
 use crate::rebuild::{INCOMPLETE_MARKER, OWN_DIRECTORY};
 use crate::server;
 use crate::tablespaces::Placed;
+use lock::Lock;
 
 /// What the first field of a record says.
 const FORMAT: &str = "highwater unfinished restore";
@@ -46,9 +45,6 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// The file without which no server starts.
 pub const CONTROL_FILE: &str = "global/pg_control";
-
-/// Who merely looks whether a restore is at work is gone again within this time.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// Which restore was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -388,43 +384,7 @@ impl Claim {
 /// # Errors
 /// [`RestoreError::Io`].
 pub fn is_at_work(data_dir: &Path) -> Result<bool, RestoreError> {
-    let own = data_dir.join(OWN_DIRECTORY);
-    Ok(Lock::attempt(&own, FlockOperation::NonBlockingLockShared)?.is_none())
-}
-
-/// The lock on a directory. Whoever was started meanwhile may hold a copy of the open file, so closing it does not end the lock.
-#[derive(Debug)]
-struct Lock(File);
-
-impl Lock {
-    /// Has it alone; `None` where another restore has it.
-    fn take(directory: &Path) -> Result<Option<Lock>, RestoreError> {
-        let begun = Instant::now();
-        loop {
-            let lock = Lock::attempt(directory, FlockOperation::NonBlockingLockExclusive)?;
-            if lock.is_some() || begun.elapsed() >= LONGEST_LOOK {
-                return Ok(lock);
-            }
-            std::thread::sleep(LONGEST_LOOK / 50);
-        }
-    }
-
-    fn attempt(directory: &Path, how: FlockOperation) -> Result<Option<Lock>, RestoreError> {
-        let failed = |source| RestoreError::Io { what: "lock", path: directory.to_owned(), source };
-        let file = File::open(directory).map_err(failed)?;
-        match rustix::fs::flock(&file, how) {
-            Ok(()) => Ok(Some(Lock(file))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(failed(errno.into())),
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // What could not be given back is closed now, which is the same but for copies.
-        rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
-    }
+    Ok(!Lock::is_free(&data_dir.join(OWN_DIRECTORY))?)
 }
 
 /// What was being written when an earlier attempt was killed has no name yet.
@@ -452,183 +412,4 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(scratch: &Path) -> Record {
-        let begun = Begun {
-            repository: "r".into(),
-            lineage: "l".into(),
-            backup: "b".into(),
-            system_identifier: 7,
-            target: "latest".into(),
-            in_place: false,
-            wal_dir: Some(scratch.join("wal")),
-            emptied: Vec::new(),
-            config_to: None,
-        };
-        let placed = Placed { oid: 9, original: "/x".into(), directory: scratch.join("ts") };
-        Record::new(begun, &[placed], Timestamp::UNIX_EPOCH).unwrap()
-    }
-
-    /// As it is begun where nothing else holds anything.
-    fn begin(data: &Path, record: Record, goes_on: bool) -> Result<Claim, RestoreError> {
-        let owned = record.clone();
-        take(data, None)?.mark(record, goes_on, &|place| owned.marks(place), None)?.unmake_cluster()
-    }
-
-    fn entries(directory: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(directory).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    /// Every place says whose it is from the beginning to the end, a second restore is kept out, and nothing is left.
-    #[test]
-    fn a_restore_marks_its_places_and_keeps_others_out() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (data, record) = (scratch.path().join("data"), record(scratch.path()));
-        assert_eq!(Record::read(&data).unwrap(), None);
-        let claim = begin(&data, record.clone(), false).unwrap();
-        assert!(is_at_work(&data).unwrap());
-        assert_eq!(Record::read(&data).unwrap().as_ref(), Some(&record));
-        assert!(record.marks(&scratch.path().join("wal")) && record.marks(&scratch.path().join("ts")));
-        assert!(
-            !record.marks(&data) && !super::tests::record(scratch.path()).marks(&scratch.path().join("ts"))
-        );
-        let again = begin(&data, record.clone(), true).unwrap_err();
-        assert!(matches!(again, RestoreError::AtWork { .. }) && again.is_refusal());
-        drop(claim);
-        assert!(!is_at_work(&data).unwrap());
-        // Another one that thought the directory was empty.
-        assert!(matches!(
-            begin(&data, super::tests::record(scratch.path()), false),
-            Err(RestoreError::AtWork { .. })
-        ));
-        begin(&data, record.clone(), true).unwrap().end().unwrap();
-        assert_eq!(Record::read(&data).unwrap(), None);
-        for place in ["wal", "ts", "data/highwater"] {
-            assert_eq!(std::fs::read_dir(scratch.path().join(place)).unwrap().count(), 0, "{place}");
-        }
-    }
-
-    /// What makes a directory a cluster goes when the record is there, and not before.
-    #[test]
-    fn a_cluster_is_none_from_the_beginning_on() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (data, record) = (scratch.path().join("data"), record(scratch.path()));
-        std::fs::create_dir_all(data.join("global")).unwrap();
-        let control = data.join("global/pg_control");
-        durable::replace(&control, &["control"]).unwrap();
-        durable::replace(&scratch.path().join("wal"), &["in the way"]).unwrap();
-        assert!(begin(&data, record.clone(), false).is_err());
-        // Nothing was changed, so nothing is to be gone on with.
-        assert!(control.exists() && Record::read(&data).unwrap().is_none());
-        std::fs::remove_file(scratch.path().join("wal")).unwrap();
-        begin(&data, record, false).unwrap();
-        assert!(!control.exists());
-    }
-
-    /// Two restores into two directories cannot have the same place, whether the other one is at work, was cut off, or is none.
-    #[test]
-    fn a_place_is_one_restores() {
-        let scratch = tempfile::tempdir().unwrap();
-        let at = |name: &str| scratch.path().join(name);
-        let (first, second) = (record(scratch.path()), record(scratch.path()));
-        let claim = begin(&at("one"), first.clone(), false).unwrap();
-        let refused = |words: &str| {
-            let refused = begin(&at("two"), second.clone(), false).unwrap_err();
-            assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
-            assert_eq!(Record::read(&at("two")).unwrap(), None);
-        };
-        refused("another restore is at work");
-        drop(claim);
-        refused("another restore is at work");
-        assert!(first.marks(&at("wal")) && first.marks(&at("ts")));
-        begin(&at("one"), first, true).unwrap().end().unwrap();
-        // What has come since preflight looked.
-        durable::replace(&at("ts/precious"), &["x"]).unwrap();
-        refused("is not empty: it holds precious");
-        assert_eq!((entries(&at("wal")), entries(&at("ts"))), (vec![], vec!["precious".to_owned()]));
-        std::fs::remove_file(at("ts/precious")).unwrap();
-        begin(&at("two"), second, false).unwrap();
-    }
-
-    /// Killed before anything was marked, a restore leaves what no command minds and the next one removes.
-    #[test]
-    fn what_is_cut_off_before_it_is_marked_does_not_count() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (data, record) = (scratch.path().join("data"), record(scratch.path()));
-        let left = format!("{}host.1.00", durable::TEMP_PREFIX);
-        for place in ["data/highwater", "wal", "ts"] {
-            std::fs::create_dir_all(scratch.path().join(place)).unwrap();
-            assert!(places::check_empty(Purpose::Target, &data).is_ok());
-            durable::replace(&scratch.path().join(place).join(&left), &["half"]).unwrap();
-            assert!(places::check_empty(Purpose::Wal, &scratch.path().join("wal")).is_ok());
-        }
-        assert!(places::check_empty(Purpose::Target, &data).is_ok());
-        assert!(places::check_empty(Purpose::Wal, &data).is_err());
-        let claim = begin(&data, record, false).unwrap();
-        for place in ["data/highwater", "wal", "ts"] {
-            let entries = entries(&scratch.path().join(place));
-            assert!(entries.len() == 1 && entries[0].ends_with(".incomplete"), "{entries:?}");
-        }
-        claim.end().unwrap();
-        durable::replace(&data.join("highwater/lineage.json"), &["{}"]).unwrap();
-        assert!(places::check_empty(Purpose::Target, &data).is_err());
-    }
-
-    /// A program that is being started has copies of all open files; who merely looks keeps nobody out.
-    #[test]
-    fn a_lock_ends_with_its_owner_and_looking_is_none() {
-        let scratch = tempfile::tempdir().unwrap();
-        std::fs::create_dir(scratch.path().join(OWN_DIRECTORY)).unwrap();
-        let own = scratch.path().join(OWN_DIRECTORY);
-        let lock = Lock::take(&own).unwrap().unwrap();
-        let copy = lock.0.try_clone().unwrap();
-        assert!(is_at_work(scratch.path()).unwrap());
-        drop(lock);
-        assert!(!is_at_work(scratch.path()).unwrap());
-        drop(copy);
-        let looking = Lock::attempt(&own, FlockOperation::NonBlockingLockShared).unwrap().unwrap();
-        assert!(!is_at_work(scratch.path()).unwrap());
-        let waiting = std::thread::spawn(move || Lock::take(&own).unwrap().is_some());
-        drop(looking);
-        assert!(waiting.join().unwrap());
-    }
-
-    /// A server that came at the last moment has its `pg_control` again, as it was.
-    #[test]
-    fn what_made_it_a_cluster_is_put_back_for_a_server_that_runs() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (data, record) = (scratch.path().join("data"), record(scratch.path()));
-        std::fs::create_dir_all(data.join("global")).unwrap();
-        let control = data.join(CONTROL_FILE);
-        durable::replace(&control, &["control"]).unwrap();
-        std::fs::set_permissions(&control, Permissions::from_mode(0o640)).unwrap();
-        let program = scratch.path().join("postgres");
-        std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
-        let mut server = std::process::Command::new(program);
-        server.args(["-c", "read line; :"]).stdin(std::process::Stdio::piped()).current_dir(&data);
-        let mut server = server.spawn().unwrap();
-        let refused = begin(&data, record.clone(), false);
-        server.kill().unwrap();
-        server.wait().unwrap();
-        assert!(matches!(refused, Err(RestoreError::Running { .. })), "{refused:?}");
-        assert_eq!(std::fs::read(&control).unwrap(), b"control");
-        assert_eq!(control.metadata().unwrap().mode() & 0o7777, 0o640);
-        assert!(Record::read(&data).unwrap().is_none() && !record.marks(&scratch.path().join("ts")));
-        begin(&data, record, false).unwrap();
-        assert!(!control.exists());
-    }
-
-    #[test]
-    fn a_record_that_says_nothing_is_no_record() {
-        let scratch = tempfile::tempdir().unwrap();
-        std::fs::create_dir(scratch.path().join(OWN_DIRECTORY)).unwrap();
-        for text in ["", "highwater restore has not finished here", "{\"format\":\"x\"}"] {
-            durable::replace(&scratch.path().join(INCOMPLETE_MARKER), &[text]).unwrap();
-            let refused = Record::read(scratch.path()).unwrap_err();
-            assert!(matches!(refused, RestoreError::Incomplete { .. }) && refused.is_refusal(), "{text}");
-        }
-    }
-}
+mod tests;
