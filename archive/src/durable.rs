@@ -165,6 +165,25 @@ pub fn fsync_file(path: &Path) -> Result<(), DurableError> {
     })
 }
 
+/// Moves the file `from` to `to`, on the same filesystem, unless that name is taken. Durable when it returns: cut off, the file has
+/// one of the two names, or on a filesystem that cannot rename so, both.
+///
+/// # Errors
+/// [`DurableError::Io`], [`DurableError::NoFileName`].
+pub fn move_new(from: &Path, to: &Path) -> Result<Published, DurableError> {
+    let ((old_directory, old), (new_directory, new)) = (split(from)?, split(to)?);
+    let fail = |operation| move |source| DurableError::Io { operation, path: from.to_owned(), source };
+    let old_directory = at::open_directory_path(old_directory).map_err(fail("open the directory of"))?;
+    let new_directory = at::open_directory_path(new_directory).map_err(fail("move"))?;
+    let published = at::rename_new(&old_directory, old, &new_directory, new).map_err(fail("move"))?;
+    if published == Published::New {
+        at::fsync(&new_directory).map_err(fail("fsync the new directory of"))?;
+        at::unlink(&old_directory, old).map_err(fail("remove"))?;
+        at::fsync(&old_directory).map_err(fail("fsync the directory of"))?;
+    }
+    Ok(published)
+}
+
 /// Removes the file `path` durably; an absent one is success.
 ///
 /// # Errors

@@ -10,12 +10,14 @@
 
 pub mod begin;
 pub mod conf_file;
+pub mod contents;
 pub mod error;
 pub mod fetch;
 pub mod finish;
 pub mod host;
 pub mod in_effect;
 pub mod includes;
+pub mod kept_wal;
 pub mod listening;
 pub mod outside;
 pub mod ownership;

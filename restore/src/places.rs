@@ -64,6 +64,30 @@ pub enum PlaceError {
         /// The system's answer.
         source: io::Error,
     },
+    /// Where the data directory's link leads, there is not only WAL.
+    #[error("{} is where pg_wal is, and holds {found} too, which is not PostgreSQL's", path.display())]
+    Stranger {
+        /// The place.
+        path: PathBuf,
+        /// What is not.
+        found: String,
+    },
+    /// Another filesystem is mounted where all would be compared and removed.
+    #[error("another filesystem is mounted in {}, within {}", found.display(), path.display())]
+    Mounted {
+        /// The directory.
+        path: PathBuf,
+        /// Where.
+        found: PathBuf,
+    },
+    /// It cannot be known what is there.
+    #[error("cannot look into {}: {source}", path.display())]
+    Unseen {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The server's user cannot enter a directory on the way.
     #[error("user {user}, who runs the server, cannot enter {}", path.display())]
     NoEntry {
@@ -81,6 +105,15 @@ impl PlaceError {
             Self::NotWritable { .. } => {
                 Some("run as a user that may write there, or name another directory".into())
             }
+            Self::Stranger { .. } => Some(
+                "only WAL is removed there, and a restore needs the place for itself: move what else is there away, or put \
+                 pg_wal into an empty directory with --wal-dir"
+                    .into(),
+            ),
+            Self::Mounted { .. } => Some(
+                "a restore in place does not cross filesystems: unmount it, or restore into an empty directory".into(),
+            ),
+            Self::Unseen { .. } => Some("run as a user that may read there".into()),
             Self::NoEntry { .. } => {
                 Some("give that user the right (chmod o+x), or name a place below another directory".into())
             }

@@ -23,13 +23,15 @@ use highwater_pitr::plan::{Plan, ReplayedTablespace};
 use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::timeline::TimelineId;
 
+use crate::contents;
 use crate::error::RestoreError;
 use crate::host::{Findings, Resorted};
+use crate::kept_wal::{self, KeptWal};
 use crate::outside::Relocation;
 use crate::ownership::{self, Account};
 use crate::places::{self, Purpose};
 use crate::plan_file::RepositoryToPlan;
-use crate::rebuild::{RebuildError, version_directory};
+use crate::rebuild::{OWN_DIRECTORY, RebuildError, version_directory};
 use crate::replayed::{self, Destinations, Replayed};
 use crate::server::Installation;
 use crate::space::{self, Filled, Space};
@@ -226,7 +228,16 @@ pub async fn preflight(
         lineage: &lineage.id().to_string(),
     };
     standing.settle(&asked, &manifest, &version_directory(&manifest))?;
+    check_apart(request, wal_dir, &tablespaces, &standing, &manifest)?;
     if !standing.is_nothing() {
+        let archives: Vec<&Catalog> = held.iter().map(|(_, catalog)| catalog).collect();
+        standing.keep(kept_wal::find(
+            &request.target_dir,
+            &request.target_dir.join(OWN_DIRECTORY),
+            wal_dir,
+            &archives,
+        )?);
+        notes.extend(standing.kept_wal().iter().map(KeptWal::note));
         whole::check(&lineage, &manifest).await?;
     }
     configuration.check(filled(request, wal_dir, &tablespaces))?;
@@ -327,6 +338,34 @@ fn check_directories(request: &Request) -> Result<Standing, RestoreError> {
         }
     }
     Ok(standing)
+}
+
+/// Whether every place is apart from the others and from repositories, and where something is in place, whether all that
+/// would be removed is the cluster's.
+fn check_apart(
+    request: &Request,
+    wal_dir: Option<&Path>,
+    tablespaces: &[Placed],
+    standing: &Standing,
+    manifest: &Manifest,
+) -> Result<(), RestoreError> {
+    let emptied = standing.emptied().iter().map(PathBuf::as_path);
+    let all = filled(request, wal_dir, tablespaces).chain(emptied.clone());
+    contents::check_overlap(all, &request.local_repositories)?;
+    if standing.is_nothing() {
+        return Ok(());
+    }
+    if let Some(wal_dir) = wal_dir {
+        contents::check_wal(wal_dir)?;
+    }
+    for directory in [Some(request.target_dir.as_path()), wal_dir].into_iter().flatten() {
+        contents::check_mounts(directory, "")?;
+    }
+    let own = version_directory(manifest);
+    for directory in tablespaces.iter().map(|placed| placed.directory.as_path()).chain(emptied) {
+        contents::check_mounts(directory, &own)?;
+    }
+    Ok(())
 }
 
 /// PostgreSQL starts only in a directory that its own user owns (`checkDataDir` in `miscinit.c`). Root gives the directory

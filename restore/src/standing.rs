@@ -18,6 +18,7 @@ use highwater_archive::manifest::{BackupId, Manifest};
 use highwater_pitr::control::ControlFile;
 
 use crate::error::RestoreError;
+use crate::kept_wal::KeptWal;
 use crate::outside::Relocation;
 use crate::places::{self, LOST_AND_FOUND, Purpose};
 use crate::rebuild::{InPlace, Reading};
@@ -41,6 +42,7 @@ pub struct Standing {
     /// What each place takes of its filesystem, in bytes.
     pub present: Vec<(PathBuf, u64)>,
     emptied: Vec<PathBuf>,
+    kept_wal: Vec<KeptWal>,
 }
 
 /// The three possibilities.
@@ -115,7 +117,16 @@ impl Standing {
             }
         };
         let links = Links::of(target);
-        Ok(Standing { found, history, links, delta, files: 0, present: Vec::new(), emptied: Vec::new() })
+        Ok(Standing {
+            found,
+            history,
+            links,
+            delta,
+            files: 0,
+            present: Vec::new(),
+            emptied: Vec::new(),
+            kept_wal: Vec::new(),
+        })
     }
 
     /// What was found.
@@ -284,7 +295,7 @@ impl Standing {
             Found::Cluster => Reading::PageCache,
             Found::Unfinished(_) => Reading::Disk,
         };
-        Some(InPlace { reading, emptied: self.emptied.clone() })
+        Some(InPlace { reading, emptied: self.emptied.clone(), kept_wal: self.kept_wal.clone() })
     }
 
     fn find_emptied(&mut self, asked: &Asked<'_>) {
@@ -321,6 +332,22 @@ impl Standing {
             self.present.push((place, bytes));
         }
         Ok(())
+    }
+
+    /// Takes out of what makes room the WAL that is to be kept.
+    pub fn keep(&mut self, kept_wal: Vec<KeptWal>) {
+        for kept in &kept_wal {
+            let place = self.present.iter_mut().filter(|(place, _)| kept.from.starts_with(place)).last();
+            if let Some((_, bytes)) = place {
+                *bytes = bytes.saturating_sub(kept.bytes);
+            }
+        }
+        self.kept_wal = kept_wal;
+    }
+
+    /// WAL that is in no archive, to be moved aside.
+    pub fn kept_wal(&self) -> &[KeptWal] {
+        &self.kept_wal
     }
 
     /// Directories of tablespaces that the backup does not have, to be emptied.
@@ -424,10 +451,27 @@ fn check_cluster_at_rest(data_dir: &Path) -> Result<(), RestoreError> {
 
 /// WAL that waits to be archived is in no archive, and would be removed with the rest.
 fn check_archived(data_dir: &Path) -> Result<(), RestoreError> {
-    let Ok(entries) = std::fs::read_dir(data_dir.join(ARCHIVE_STATUS)) else { return Ok(()) };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut waiting: Vec<String> =
-        names.filter_map(|name| name.strip_suffix(".ready").map(str::to_owned)).collect();
+    let path = data_dir.join(ARCHIVE_STATUS);
+    let failed = |source| RestoreError::Io { what: "look into", path: path.clone(), source };
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match std::fs::read_link(data_dir.join("pg_wal")) {
+                Ok(to) => {
+                    let reason =
+                        format!("its pg_wal leads to {}, where no WAL is: is that mounted?", to.display());
+                    Err(RestoreError::NoCluster { path: data_dir.to_owned(), reason })
+                }
+                Err(_) => Ok(()),
+            };
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let mut waiting = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        waiting.extend(name.to_string_lossy().strip_suffix(".ready").map(str::to_owned));
+    }
     waiting.sort_unstable();
     match waiting.as_slice() {
         [] => Ok(()),
@@ -485,69 +529,4 @@ fn count_below(directory: &Path) -> Result<(u64, u64), RestoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-    use std::process::Command;
-
-    use highwater_archive::durable;
-
-    use super::*;
-
-    /// A data directory that was copied with its links leads into another cluster's tablespaces.
-    #[test]
-    fn what_another_server_uses_is_not_taken() {
-        let scratch = tempfile::tempdir().unwrap();
-        let at = |name: &str| scratch.path().join(name);
-        for data in ["original", "copy"] {
-            std::fs::create_dir_all(at(data).join("pg_tblspc")).unwrap();
-            durable::replace(&at(data).join("PG_VERSION"), &["17\n"]).unwrap();
-            symlink(at("space"), at(data).join("pg_tblspc/16384")).unwrap();
-        }
-        std::fs::create_dir(at("space")).unwrap();
-        assert!(check_unused(&at("space"), &at("copy")).is_ok());
-        let mut server = Command::new("sleep").arg("600").current_dir(at("original")).spawn().unwrap();
-        let refused = check_unused(&at("space"), &at("copy"));
-        let own = check_unused(&at("space"), &at("original"));
-        server.kill().unwrap();
-        server.wait().unwrap();
-        let refused = refused.unwrap_err();
-        assert!(matches!(&refused, RestoreError::InUse { data_dir, .. } if data_dir.ends_with("original")));
-        assert!(refused.is_refusal() && own.is_ok(), "{refused}");
-    }
-
-    /// What cannot be compared is not taken, and neither is what cannot be known to be a cluster.
-    #[test]
-    fn only_a_data_directory_is_brought_back_in_place() {
-        let scratch = tempfile::tempdir().unwrap();
-        let data = scratch.path().join("data");
-        assert!(Standing::look(&data, true).unwrap().is_nothing());
-        std::fs::create_dir_all(data.join("global")).unwrap();
-        let file = scratch.path().join("file");
-        durable::replace(&file, &["x"]).unwrap();
-        for (target, words) in [(&data, "has no global/pg_control"), (&file, "has no global/pg_control")] {
-            let refused = Standing::look(target, true).unwrap_err();
-            assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
-        }
-        durable::replace(&data.join(CONTROL_FILE), &["not one"]).unwrap();
-        let refused = Standing::look(&data, true).unwrap_err();
-        assert!(refused.is_refusal() && refused.to_string().contains("cannot be read"), "{refused}");
-        assert!(matches!(Standing::look(&data, false), Err(RestoreError::Place(_))));
-    }
-
-    /// What waits to be archived is nowhere else.
-    #[test]
-    fn wal_that_waits_to_be_archived_is_kept() {
-        let scratch = tempfile::tempdir().unwrap();
-        assert!(check_archived(scratch.path()).is_ok());
-        let status = scratch.path().join(ARCHIVE_STATUS);
-        std::fs::create_dir_all(&status).unwrap();
-        durable::replace(&status.join("000000010000000000000001.done"), &[""]).unwrap();
-        assert!(check_archived(scratch.path()).is_ok());
-        for segment in ["000000010000000000000003", "000000010000000000000002"] {
-            durable::replace(&status.join(format!("{segment}.ready")), &[""]).unwrap();
-        }
-        let refused = check_archived(scratch.path()).unwrap_err();
-        let words = "2 files from 000000010000000000000002 on";
-        assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
-    }
-}
+mod tests;

@@ -204,6 +204,27 @@ impl Drop for Temp<'_> {
     }
 }
 
+/// Gives a file a name in another directory unless that is taken. The old name may be left where the filesystem only links.
+pub(super) fn rename_new(
+    old_directory: &OwnedFd,
+    old: &OsStr,
+    new_directory: &OwnedFd,
+    new: &OsStr,
+) -> io::Result<Published> {
+    let renamed =
+        match rustix::fs::renameat_with(old_directory, old, new_directory, new, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                rustix::fs::linkat(old_directory, old, new_directory, new, AtFlags::empty())
+            }
+            answer => answer,
+        };
+    match renamed {
+        Ok(()) => Ok(Published::New),
+        Err(Errno::EXIST) => Ok(Published::Exists),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Whether `directory` holds anything that is published: neither a temporary file nor a directory.
 pub(crate) fn holds_published(directory: &OwnedFd) -> io::Result<bool> {
     for entry in rustix::fs::Dir::read_from(directory)? {

@@ -140,3 +140,18 @@ fn errors_name_the_file_and_say_what_to_do() {
         DurableError::Io { operation: "write", path: root, source: std::io::ErrorKind::StorageFull.into() };
     assert!(full.hint().unwrap().contains("space"));
 }
+
+/// I7: what is moved replaces nothing, and is never in neither place.
+#[test]
+fn a_file_is_moved_to_a_free_name_only() {
+    let (_scratch, directory) = scratch();
+    let (from, to) = (directory.join("from"), directory.join("below/to"));
+    std::fs::create_dir(directory.join("below")).unwrap();
+    replace(&from, &["one"]).unwrap();
+    assert_eq!(move_new(&from, &to).unwrap(), Published::New);
+    assert!(!from.exists() && std::fs::read(&to).unwrap() == b"one");
+    replace(&from, &["two"]).unwrap();
+    assert_eq!(move_new(&from, &to).unwrap(), Published::Exists);
+    assert!(std::fs::read(&from).unwrap() == b"two" && std::fs::read(&to).unwrap() == b"one");
+    assert!(move_new(&directory.join("absent"), &directory.join("free")).is_err());
+}

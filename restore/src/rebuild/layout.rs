@@ -23,6 +23,7 @@ use rustix::io::Errno;
 
 use super::work::Place;
 use super::{OUTSIDE_DIRECTORY, OWN_DIRECTORY, RebuildError, RebuildOptions};
+use crate::contents;
 use crate::ownership::{self, Account};
 
 mod existing;
@@ -96,9 +97,26 @@ impl Layout {
         self.roots.first().map_or(Path::new(""), |root| root.path.as_path())
     }
 
+    /// Who gets the files.
+    pub(super) fn owner(&self) -> Option<&Account> {
+        self.owner.as_ref()
+    }
+
     /// Every root's path with its open descriptor.
-    pub(super) fn roots(&self) -> impl Iterator<Item = (&Path, &OwnedFd)> {
-        self.roots.iter().map(|root| (root.path.as_path(), &root.directory))
+    pub(super) fn roots(&self) -> impl Iterator<Item = (RootIndex, &Path, &OwnedFd)> {
+        let all = (0..).zip(&self.roots);
+        all.map(|(index, root)| (index, root.path.as_path(), &root.directory))
+    }
+
+    /// Whether an entry of a root is the cluster's, and not something that lies beside it ([`contents`]).
+    pub(super) fn is_ours(&self, root: RootIndex, name: &[u8], version_directory: &str) -> bool {
+        if self.wal == Some(root) {
+            contents::is_of_wal(name)
+        } else if self.tablespaces.iter().any(|(_, known)| *known == root) {
+            name == version_directory.as_bytes()
+        } else {
+            !contents::is_apart(name)
+        }
     }
 
     /// Where a path of the file list goes: `pg_tblspc/<oid>/…` and `pg_wal/…` may lead to a root of their own, and then the

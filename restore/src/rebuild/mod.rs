@@ -37,6 +37,7 @@ pub use layout::Layout;
 use sweep::Sweep;
 pub use work::Work;
 
+use crate::kept_wal::KeptWal;
 use crate::ownership::Account;
 use crate::tablespaces::Placed;
 
@@ -64,6 +65,8 @@ pub struct InPlace {
     pub reading: Reading,
     /// Directories of tablespaces that the backup does not have: what they hold of the cluster is removed.
     pub emptied: Vec<PathBuf>,
+    /// WAL that is in no archive: moved aside first.
+    pub kept_wal: Vec<KeptWal>,
 }
 
 /// What a rebuild did.
@@ -114,7 +117,7 @@ pub fn rebuild(
     let totals = lane::run(runtime, lineage, &work, &layout, options.jobs, progress)?;
     tracing::debug!(bytes = work.total_bytes(), totals.direct_bytes, "all files are written");
     layout.seal()?;
-    sync::everything(&layout, &work)?;
+    sync::everything(&layout, &work, &version_directory(manifest))?;
     Ok(Rebuilt { files: work.file_count(), bytes: work.total_bytes(), kept_bytes, ..totals })
 }
 
@@ -133,7 +136,10 @@ fn list_files(
 ) -> Result<Work, RebuildError> {
     let mut work = Work::new(manifest.extent_bytes);
     let mut sweep = match in_place {
-        Some(InPlace { emptied, .. }) => {
+        Some(InPlace { emptied, kept_wal, .. }) => {
+            for kept in kept_wal {
+                kept.store(layout.owner())?;
+            }
             let own = version_directory(manifest);
             for directory in emptied {
                 layout.empty_tablespace(directory, &own)?;

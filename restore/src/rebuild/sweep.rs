@@ -6,7 +6,8 @@
 //! file of its own, cut to its length. Links and empty files are made again, which costs no more than looking at them.
 //!
 //! In a tablespace's directory only the folder of this major and catalog is the cluster's: what lies beside it may belong to
-//! another one (`TABLESPACE_VERSION_DIRECTORY` in PostgreSQL's `relpath.h`) and is not looked at.
+//! another one (`TABLESPACE_VERSION_DIRECTORY` in PostgreSQL's `relpath.h`) and is not looked at. Of a place of its own for `pg_wal` only what
+//! bears a name of PostgreSQL's is removed ([`crate::contents`]).
 //!
 //! A file with a second name is removed and never written: the other name may be in a copy that somebody made with links, or
 //! in the cluster that `pg_upgrade --link` was run on.
@@ -18,7 +19,6 @@ use highwater_archive::manifest::{FileEntry, FileLine, FilePath};
 use super::layout::{DATA, Kind, Layout};
 use super::work::{Place, is_left_out};
 use super::{OWN_DIRECTORY, RebuildError};
-use crate::places::{LOST_AND_FOUND, PLACE_MARKER};
 
 /// The walk along the disk.
 pub(super) struct Sweep<'a> {
@@ -41,7 +41,7 @@ impl<'a> Sweep<'a> {
     /// Begins at the data directory.
     pub(super) fn begin(layout: &'a Layout, version_directory: String) -> Result<Sweep<'a>, RebuildError> {
         let mut sweep = Sweep { layout, version_directory, open: Vec::new() };
-        sweep.push(b"", |name| name != OWN_DIRECTORY.as_bytes() && !is_apart(name))?;
+        sweep.push(b"")?;
         Ok(sweep)
     }
 
@@ -56,8 +56,7 @@ impl<'a> Sweep<'a> {
             FileLine::File { path, file } => self.meet_file(path, file),
             FileLine::Tablespace { path, .. } => {
                 self.clear(path)?;
-                let own = self.version_directory.clone().into_bytes();
-                self.push(path.as_bytes(), |name| name == own)?;
+                self.push(path.as_bytes())?;
                 Ok(false)
             }
             FileLine::Dir { path, .. } => {
@@ -68,7 +67,7 @@ impl<'a> Sweep<'a> {
                 if there && (is_root || self.layout.kind(entry)? != Some(Kind::Directory)) {
                     self.layout.remove(entry)?;
                 }
-                self.push(path.as_bytes(), |name| !(is_root && is_apart(name)))?;
+                self.push(path.as_bytes())?;
                 Ok(false)
             }
         }
@@ -149,10 +148,13 @@ impl<'a> Sweep<'a> {
     }
 
     /// Opens a directory of the list, with those of its entries that are the cluster's.
-    fn push(&mut self, path: &[u8], is_ours: impl Fn(&[u8]) -> bool) -> Result<(), RebuildError> {
+    fn push(&mut self, path: &[u8]) -> Result<(), RebuildError> {
         let (root, below) = self.layout.place_of(path);
         let mut names = self.layout.names(Place { root, path: below })?;
-        names.retain(|name| is_ours(name));
+        if below.is_empty() {
+            names.retain(|name| self.layout.is_ours(root, name, &self.version_directory));
+            names.retain(|name| root != DATA || name != OWN_DIRECTORY.as_bytes());
+        }
         names.sort_unstable();
         self.open.push(Open { path: path.to_owned(), names: names.into() });
         Ok(())
@@ -165,9 +167,4 @@ impl<'a> Sweep<'a> {
             (root, path) => Place { root, path },
         }
     }
-}
-
-/// What lies at the root of a place and is no part of the cluster.
-fn is_apart(name: &[u8]) -> bool {
-    name == LOST_AND_FOUND.as_bytes() || name == PLACE_MARKER.as_bytes()
 }

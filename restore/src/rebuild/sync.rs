@@ -4,16 +4,17 @@
 //! failed writes since Linux 5.8; on an older kernel, and where it is refused, each file and directory is fsynced.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::RebuildError;
-use super::layout::Layout;
+use super::layout::{Layout, RootIndex};
 use super::work::Work;
 
 /// Makes everything below the roots durable.
-pub(super) fn everything(layout: &Layout, work: &Work) -> Result<(), RebuildError> {
-    if filesystems(layout)? { Ok(()) } else { one_by_one(layout, work) }
+pub(super) fn everything(layout: &Layout, work: &Work, version_directory: &str) -> Result<(), RebuildError> {
+    if filesystems(layout)? { Ok(()) } else { one_by_one(layout, work, version_directory) }
 }
 
 /// Makes durable what was written to the filesystems of the roots so far; false where that cannot be had or not be trusted.
@@ -27,7 +28,7 @@ pub(super) fn filesystems(layout: &Layout) -> Result<bool, RebuildError> {
         return Ok(false);
     }
     let mut done: Vec<u64> = Vec::new();
-    for (path, directory) in layout.roots() {
+    for (_, path, directory) in layout.roots() {
         let device = std::fs::metadata(path).map_err(|source| failed(path, source))?.dev();
         if done.contains(&device) {
             continue;
@@ -51,19 +52,23 @@ fn syncfs_reports_errors() -> bool {
     (major, minor) >= (5, 8)
 }
 
-fn one_by_one(layout: &Layout, work: &Work) -> Result<(), RebuildError> {
+/// Of what lies beside the cluster's own in a place nothing is touched: it may be closed to us.
+fn one_by_one(layout: &Layout, work: &Work, version_directory: &str) -> Result<(), RebuildError> {
     for place in work.places() {
         let file = layout.open_to_write(place)?;
         rustix::fs::fsync(&file).map_err(|errno| layout.io("fsync", place, errno))?;
     }
-    let mut directories: Vec<PathBuf> = layout.roots().map(|(path, _)| path.to_owned()).collect();
-    while let Some(directory) = directories.pop() {
+    let roots = layout.roots().map(|(index, path, _)| (Some(index), path.to_owned()));
+    let mut directories: Vec<(Option<RootIndex>, PathBuf)> = roots.collect();
+    while let Some((root, directory)) = directories.pop() {
         let failed =
             |source| RebuildError::Io { operation: "fsync", path: directory.display().to_string(), source };
         for entry in std::fs::read_dir(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if entry.file_type().map_err(failed)?.is_dir() {
-                directories.push(entry.path());
+            let name = entry.file_name();
+            let is_ours = root.is_none_or(|root| layout.is_ours(root, name.as_bytes(), version_directory));
+            if is_ours && entry.file_type().map_err(failed)?.is_dir() {
+                directories.push((None, entry.path()));
             }
         }
         highwater_archive::durable::fsync_dir(&directory)?;
@@ -75,15 +80,28 @@ fn one_by_one(layout: &Layout, work: &Work) -> Result<(), RebuildError> {
 mod tests {
     use super::*;
     use crate::rebuild::RebuildOptions;
+    use crate::tablespaces::Placed;
     use highwater_archive::manifest::{Extent, ExtentDigest, FileEntry, FileLine};
 
     #[test]
     fn both_ways_take_a_tree() {
+        use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        // As on a filesystem of its own, and of a cluster of another major that another user runs.
+        let apart =
+            ["data/lost+found", "wal/lost+found", "space/lost+found", "space/PG_16_1", "space/PG_17_1/5"];
+        for name in apart {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        let closed = apart.iter().filter(|name| !name.contains("PG_17"));
+        for name in closed.clone() {
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(0o0)).unwrap();
+        }
         let options = RebuildOptions {
-            data_dir: directory.path().join("data"),
-            wal_dir: None,
-            tablespaces: Vec::new(),
+            data_dir: at("data"),
+            wal_dir: Some(at("wal")),
+            tablespaces: vec![Placed { oid: 16384, original: "/x".into(), directory: at("space") }],
             owner: None,
             jobs: 1,
             in_place: None,
@@ -101,7 +119,22 @@ mod tests {
         }
         let place = work.places().next().unwrap();
         layout.open_to_write(place).unwrap();
-        everything(&layout, &work).unwrap();
-        one_by_one(&layout, &work).unwrap();
+        everything(&layout, &work, "PG_17_1").unwrap();
+        // Root opens everything, so it is seen from who was looked at and not from a refusal.
+        one_by_one(&layout, &work, "PG_17_1").unwrap();
+        for (root, name, is_ours) in [
+            (0, "base", true),
+            (0, "lost+found", false),
+            (2, "lost+found", false),
+            (2, "summaries", true),
+            (2, "other", false),
+            (3, "PG_16_1", false),
+            (3, "PG_17_1", true),
+        ] {
+            assert_eq!(layout.is_ours(root, name.as_bytes(), "PG_17_1"), is_ours, "{root} {name}");
+        }
+        for name in closed {
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(0o700)).unwrap();
+        }
     }
 }

@@ -45,6 +45,8 @@ const ORDER: [(&str, &[&str]); 4] = [
             "ownership",
             "places",
             "tablespaces",
+            "kept_wal",
+            "contents",
             "replayed",
             "plan_file",
             "server",

@@ -103,6 +103,10 @@ fn nothing_is_touched_before_the_plan_is_proven(scratch: &Scratch, ground: &Grou
     delta(precious.to_str().unwrap(), 3, &["is not empty", "no data directory"]);
     assert!(precious.join("file").exists());
 
+    // The disk that the WAL was given holds something else too.
+    std::fs::create_dir(places.wal.join("other")).unwrap();
+    delta(here, 3, &["where pg_wal is, and holds other", "--wal-dir"]);
+    std::fs::remove_dir(places.wal.join("other")).unwrap();
     let waiting = places.wal.join("archive_status/0000000100000000000000FF.ready");
     std::fs::write(&waiting, "").unwrap();
     delta(here, 3, &["never archived", "0000000100000000000000FF"]);
@@ -181,7 +185,15 @@ fn what_is_in_place_is_what_a_restore_gives(
     std::fs::remove_file(places.space.join("not ours")).unwrap();
     assert_same_files(whole.data(), &places.data, &[]);
     assert_eq!(files(later).len(), 0, "the cluster of the backup has no such tablespace");
-    assert_eq!(files(&places.wal).len(), 0);
+    // What the server wrote last is in no archive: it is there still, and nothing else is.
+    let kept = places.wal.join("highwater-wal-before-delta");
+    let left = files(&places.wal);
+    assert!(!left.is_empty() && left.values().all(|file| file.starts_with(&kept)), "{left:?}");
+    let named = said["reuse"]["kept_wal"][0]["files"].as_array().unwrap();
+    assert!(
+        !named.is_empty() && named.iter().all(|name| kept.join(name.as_str().unwrap()).exists()),
+        "{said}"
+    );
     for (path, file) in files(whole.data()) {
         let apart = path.starts_with("highwater/") || path.starts_with("pg_tblspc/");
         if !apart {

@@ -202,7 +202,11 @@ impl fmt::Display for Plan {
 fn reuse(standing: &Standing) -> Option<(String, Value)> {
     let bytes = standing.present.iter().map(|(_, bytes)| bytes).sum();
     let there = format!("{} files, {}", standing.files, HumanBytes(bytes));
-    let value = |kind: &str| json!({"kind": kind, "files": standing.files, "bytes": bytes});
+    let kept_wal = standing.kept_wal().iter();
+    let kept_wal: Vec<Value> =
+        kept_wal.map(|kept| json!({"from": kept.from, "to": kept.to, "files": kept.names})).collect();
+    let value =
+        |kind: &str| json!({"kind": kind, "files": standing.files, "bytes": bytes, "kept_wal": kept_wal});
     match standing.found() {
         Stands::Nothing => None,
         Stands::Cluster => Some((

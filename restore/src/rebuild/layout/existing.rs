@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 
 use super::{DATA, Layout, Root, name_of};
+use crate::kept_wal;
 use crate::rebuild::work::Place;
 use crate::rebuild::{INCOMPLETE_MARKER, OWN_DIRECTORY, RebuildError};
 
@@ -30,12 +31,12 @@ pub(in crate::rebuild) enum Kind {
 }
 
 impl Layout {
-    /// Removes what our own directory holds beside the record of the restore: it is of what was there before.
+    /// Removes what our own directory holds beside the record of the restore and WAL that was kept: it is of what was there before.
     pub(in crate::rebuild) fn clear_own_directory(&self) -> Result<(), RebuildError> {
         let own = OWN_DIRECTORY.as_bytes();
         for name in self.names(Place { root: DATA, path: own })? {
             let path = [own, b"/", &name].concat();
-            if path != INCOMPLETE_MARKER.as_bytes() {
+            if path != INCOMPLETE_MARKER.as_bytes() && name != kept_wal::BESIDE.as_bytes() {
                 self.remove(Place { root: DATA, path: &path })?;
             }
         }

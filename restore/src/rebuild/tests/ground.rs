@@ -210,7 +210,7 @@ impl Ground {
         jobs: usize,
         reading: Option<Reading>,
     ) -> Result<Rebuilt, RebuildError> {
-        let in_place = reading.map(|reading| InPlace { reading, emptied: Vec::new() });
+        let in_place = reading.map(|reading| InPlace { reading, emptied: Vec::new(), kept_wal: Vec::new() });
         let options = RebuildOptions {
             data_dir: data_dir.to_owned(),
             wal_dir: None,
@@ -239,7 +239,7 @@ impl Ground {
         }
         let rebuilt = lane::run(runtime.handle(), &self.lineage, &work, &layout, jobs, &progress)?;
         assert_eq!(seen.load(Ordering::Relaxed), work.total_bytes());
-        sync::everything(&layout, &work)?;
+        sync::everything(&layout, &work, "PG_17_1")?;
         Ok(Rebuilt { kept_bytes, bytes: work.total_bytes(), ..rebuilt })
     }
 

@@ -99,13 +99,19 @@ fn beside_the_clusters_own_nothing_in_another_place_is_touched() {
         "ts/PG_17_1/5",
         "ts/PG_16_1",
         "wal/lost+found",
+        "wal/highwater/packs",
         "old/PG_17_1/5",
     ] {
         fs::create_dir_all(at(name)).unwrap();
     }
-    for name in
-        ["ts/PG_17_1/5/1", "ts/PG_16_1/keep", "wal/000000010000000000000001", "data/pg_wal/x", "old/keep"]
-    {
+    for name in [
+        "ts/PG_17_1/5/1",
+        "ts/PG_16_1/keep",
+        "wal/000000010000000000000001",
+        "data/pg_wal/x",
+        "old/keep",
+        "wal/highwater/packs/1",
+    ] {
         fs::File::create_new(at(name)).unwrap();
     }
     symlink(at("ts"), at("data/pg_tblspc/16384")).unwrap();
@@ -116,7 +122,7 @@ fn beside_the_clusters_own_nothing_in_another_place_is_touched() {
         tablespaces: vec![Placed { oid: 16384, original: "/x".into(), directory: at("ts") }],
         owner: None,
         jobs: 1,
-        in_place: Some(InPlace { reading: Reading::Disk, emptied: vec![at("old")] }),
+        in_place: Some(InPlace { reading: Reading::Disk, emptied: vec![at("old")], kept_wal: Vec::new() }),
     };
     let layout = Layout::create(&options, 0o700).unwrap();
     layout.empty_tablespace(&at("old"), "PG_17_1").unwrap();
@@ -133,6 +139,8 @@ fn beside_the_clusters_own_nothing_in_another_place_is_touched() {
     }
     sweep.finish().unwrap();
     assert!(at("ts/PG_16_1/keep").exists() && at("wal/lost+found").exists() && at("old/keep").exists());
+    // What came there after it was looked at.
+    assert!(at("wal/highwater/packs/1").exists());
     assert!(at("wal/archive_status").is_dir() && !at("wal/000000010000000000000001").exists());
     assert_eq!(fs::read_dir(at("ts/PG_17_1")).unwrap().count(), 0);
     assert!(!at("old/PG_17_1").exists() && !at("data/pg_tblspc/16385").is_symlink());

@@ -1,0 +1,77 @@
+//! What may be taken, and what is somebody's.
+
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use highwater_archive::durable;
+
+use super::*;
+
+/// A data directory that was copied with its links leads into another cluster's tablespaces.
+#[test]
+fn what_another_server_uses_is_not_taken() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    for data in ["original", "copy"] {
+        std::fs::create_dir_all(at(data).join("pg_tblspc")).unwrap();
+        durable::replace(&at(data).join("PG_VERSION"), &["17\n"]).unwrap();
+        symlink(at("space"), at(data).join("pg_tblspc/16384")).unwrap();
+    }
+    std::fs::create_dir(at("space")).unwrap();
+    assert!(check_unused(&at("space"), &at("copy")).is_ok());
+    let mut server = Command::new("sleep").arg("600").current_dir(at("original")).spawn().unwrap();
+    let refused = check_unused(&at("space"), &at("copy"));
+    let own = check_unused(&at("space"), &at("original"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let refused = refused.unwrap_err();
+    assert!(matches!(&refused, RestoreError::InUse { data_dir, .. } if data_dir.ends_with("original")));
+    assert!(refused.is_refusal() && own.is_ok(), "{refused}");
+}
+
+/// What cannot be compared is not taken, and neither is what cannot be known to be a cluster.
+#[test]
+fn only_a_data_directory_is_brought_back_in_place() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    assert!(Standing::look(&data, true).unwrap().is_nothing());
+    std::fs::create_dir_all(data.join("global")).unwrap();
+    let file = scratch.path().join("file");
+    durable::replace(&file, &["x"]).unwrap();
+    for (target, words) in [(&data, "has no global/pg_control"), (&file, "has no global/pg_control")] {
+        let refused = Standing::look(target, true).unwrap_err();
+        assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
+    }
+    durable::replace(&data.join(CONTROL_FILE), &["not one"]).unwrap();
+    let refused = Standing::look(&data, true).unwrap_err();
+    assert!(refused.is_refusal() && refused.to_string().contains("cannot be read"), "{refused}");
+    assert!(matches!(Standing::look(&data, false), Err(RestoreError::Place(_))));
+}
+
+/// What waits to be archived is nowhere else.
+#[test]
+fn wal_that_waits_to_be_archived_is_kept() {
+    let scratch = tempfile::tempdir().unwrap();
+    assert!(check_archived(scratch.path()).is_ok());
+    // Only what is absent is nothing: a disk that is not mounted is not.
+    for to in ["absent", "empty"] {
+        std::fs::create_dir_all(scratch.path().join("empty")).unwrap();
+        symlink(to, scratch.path().join("pg_wal")).unwrap();
+        let refused = check_archived(scratch.path()).unwrap_err();
+        assert!(refused.is_refusal() && refused.to_string().contains("is that mounted?"), "{refused}");
+        std::fs::remove_file(scratch.path().join("pg_wal")).unwrap();
+    }
+    durable::replace(&scratch.path().join("pg_wal"), &["not a directory"]).unwrap();
+    assert!(matches!(check_archived(scratch.path()), Err(RestoreError::Io { .. })));
+    std::fs::remove_file(scratch.path().join("pg_wal")).unwrap();
+    let status = scratch.path().join(ARCHIVE_STATUS);
+    std::fs::create_dir_all(&status).unwrap();
+    durable::replace(&status.join("000000010000000000000001.done"), &[""]).unwrap();
+    assert!(check_archived(scratch.path()).is_ok());
+    for segment in ["000000010000000000000003", "000000010000000000000002"] {
+        durable::replace(&status.join(format!("{segment}.ready")), &[""]).unwrap();
+    }
+    let refused = check_archived(scratch.path()).unwrap_err();
+    let words = "2 files from 000000010000000000000002 on";
+    assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
+}
