@@ -10,6 +10,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use highwater_archive::durable::TEMP_PREFIX;
@@ -59,6 +60,35 @@ pub fn check_wal(place: &Path) -> Result<(), PlaceError> {
         Some(found) => Err(PlaceError::Stranger { path: place.to_owned(), found }),
         None => Ok(()),
     }
+}
+
+/// Whether these entries of the data directory are no links: the server's user could lead root anywhere by them.
+///
+/// # Errors
+/// [`PlaceError::Link`].
+pub fn check_no_links(data_dir: &Path, names: &[&str]) -> Result<(), PlaceError> {
+    let mut paths = names.iter().map(|name| data_dir.join(name));
+    match paths.find(|path| path.is_symlink()) {
+        Some(path) => Err(PlaceError::Link { path }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a place that holds something belongs to one of these users: the server's own make the links that lead to it.
+///
+/// # Errors
+/// [`PlaceError::NotTheServers`], [`PlaceError::Unseen`].
+pub fn check_owner(place: &Path, users: &[u32]) -> Result<(), PlaceError> {
+    let failed = |source| PlaceError::Unseen { path: place.to_owned(), source };
+    let owner = match std::fs::metadata(place) {
+        Ok(metadata) => metadata.uid(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if users.contains(&owner) || std::fs::read_dir(place).map_err(failed)?.next().is_none() {
+        return Ok(());
+    }
+    Err(PlaceError::NotTheServers { path: place.to_owned(), owner })
 }
 
 /// Whether none of the directories contains another, also by another name. `read` are only read, and may contain each other.
@@ -195,6 +225,24 @@ mod tests {
                 "{filled:?} {read}"
             );
         }
+    }
+
+    /// The server's user makes the links, and root follows them.
+    #[test]
+    fn a_link_leads_nowhere_that_is_not_the_servers() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        std::fs::create_dir_all(at("etc/ssh")).unwrap();
+        let own = std::fs::metadata(at("etc")).unwrap().uid();
+        check_owner(&at("etc"), &[own]).unwrap();
+        check_owner(&at("absent"), &[own + 1]).unwrap();
+        check_owner(&at("etc/ssh"), &[own + 1]).unwrap();
+        let refused = check_owner(&at("etc"), &[own + 1]).unwrap_err();
+        assert!(matches!(refused, PlaceError::NotTheServers { .. }) && refused.hint().is_some(), "{refused}");
+        check_no_links(scratch.path(), &["etc", "absent"]).unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("global")).unwrap();
+        let refused = check_no_links(scratch.path(), &["etc", "global"]).unwrap_err();
+        assert!(matches!(refused, PlaceError::Link { path } if path == at("global")));
     }
 
     #[test]

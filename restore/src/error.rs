@@ -89,6 +89,16 @@ pub enum RestoreError {
         /// That of the backup.
         backup: u64,
     },
+    /// The data directory may be a copy that was made with its links.
+    #[error("{} is not {}, where the cluster of the backup was: its {what} may be that cluster's", path.display(), data_directory.display())]
+    Elsewhere {
+        /// The directory.
+        path: PathBuf,
+        /// The data directory that the backup was made of.
+        data_directory: PathBuf,
+        /// What lies outside.
+        what: String,
+    },
     /// Another server uses a place of this cluster.
     #[error("{} is used by the server of {} too", path.display(), data_dir.display())]
     InUse {
@@ -285,6 +295,9 @@ impl RestoreError {
             Self::OtherCluster { .. } => {
                 Some("name the data directory of this cluster, or an empty or absent one".into())
             }
+            Self::Elsewhere { .. } => Some(
+                "where it is this directory's own, name its place with --tablespace-map or --wal-dir; or name empty directories".into(),
+            ),
             Self::InUse { .. } => Some(
                 "one of the two is a copy that was made with its links: restore into an empty directory, with \
                  --tablespace-map and --wal-dir"
@@ -351,6 +364,7 @@ impl RestoreError {
             | Self::OtherRestore { .. }
             | Self::Started { .. }
             | Self::OtherCluster { .. }
+            | Self::Elsewhere { .. }
             | Self::InUse { .. }
             | Self::NoCluster { .. }
             | Self::Unarchived { .. }

@@ -190,13 +190,17 @@ pub fn give(file: impl std::os::fd::AsFd, owner: Option<&Account>) -> io::Result
 }
 
 /// Makes the directory and its missing parents, durably and with mode 0700, each given to the account when there is one: it must
-/// reach what lies in them. A directory that is there already is given to it too.
+/// reach what lies in them. A directory that is there already is given to it too while it is empty: what is in another one is somebody's.
 ///
 /// # Errors
 /// [`DurableError::Io`] naming the directory.
 pub fn make_directory(path: &Path, owner: Option<&Account>) -> Result<(), DurableError> {
     let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.is_dir()).collect();
     durable::create_dir_all_durable(path)?;
+    let failed = |source| DurableError::Io { operation: "look into", path: path.to_owned(), source };
+    if std::fs::read_dir(path).map_err(failed)?.next().is_some() {
+        return Ok(());
+    }
     for directory in missing.into_iter().rev().chain([path]) {
         let failed = |source| DurableError::Io { operation: "give away", path: directory.to_owned(), source };
         give(std::fs::File::open(directory).map_err(failed)?, owner).map_err(failed)?;
@@ -222,6 +226,28 @@ mod tests {
             (Account::of(4_000_123, 0).name.as_str(), group_name(4_000_124).as_str()),
             ("4000123", "4000124")
         );
+    }
+
+    /// A link that the server's user made may lead root to any directory.
+    #[test]
+    fn a_directory_that_holds_something_is_given_to_nobody() {
+        if !geteuid().is_root() {
+            return;
+        }
+        use std::os::unix::fs::MetadataExt as _;
+        let scratch = tempfile::tempdir().unwrap();
+        let nobody = Account { uid: 65_534, gid: 65_534, name: "nobody".into() };
+        let (etc, space) = (scratch.path().join("etc"), scratch.path().join("disk/space"));
+        std::fs::create_dir_all(etc.join("ssh")).unwrap();
+        std::os::unix::fs::symlink(&etc, scratch.path().join("link")).unwrap();
+        for path in [&etc, &scratch.path().join("link"), &space] {
+            make_directory(path, Some(&nobody)).unwrap();
+        }
+        let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
+        assert_eq!(owner(&etc), 0);
+        assert_eq!((owner(&space), owner(&scratch.path().join("disk"))), (65_534, 65_534));
+        make_directory(&etc.join("ssh"), Some(&nobody)).unwrap();
+        assert_eq!(owner(&etc.join("ssh")), 65_534);
     }
 
     #[test]

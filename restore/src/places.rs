@@ -80,6 +80,20 @@ pub enum PlaceError {
         /// Where.
         found: PathBuf,
     },
+    /// A link leads to a directory that is not the server's.
+    #[error("{} is where a link of the data directory leads, and belongs to user {owner}, who does not run the server", path.display())]
+    NotTheServers {
+        /// The place.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// A link stands where a directory of the data directory is.
+    #[error("{} is a link, and no directory", path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// It cannot be known what is there.
     #[error("cannot look into {}: {source}", path.display())]
     Unseen {
@@ -113,6 +127,12 @@ impl PlaceError {
             Self::Mounted { .. } => Some(
                 "a restore in place does not cross filesystems: unmount it, or restore into an empty directory".into(),
             ),
+            Self::NotTheServers { .. } => Some(
+                "the server's user makes that link, and what is another's is not changed for it: give the directory to that user, or \
+                 put it elsewhere with --tablespace-map or --wal-dir"
+                    .into(),
+            ),
+            Self::Link { .. } => Some("remove it; a cluster has no link there".into()),
             Self::Unseen { .. } => Some("run as a user that may read there".into()),
             Self::NoEntry { .. } => {
                 Some("give that user the right (chmod o+x), or name a place below another directory".into())

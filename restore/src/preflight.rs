@@ -35,7 +35,7 @@ use crate::rebuild::{OWN_DIRECTORY, RebuildError, version_directory};
 use crate::replayed::{self, Destinations, Replayed};
 use crate::server::Installation;
 use crate::space::{self, Filled, Space};
-use crate::standing::{Asked, Found, Standing};
+use crate::standing::{Asked, Found, Named, Standing};
 use crate::tablespaces::{self, Known, Mapping, Placed};
 use crate::whole;
 
@@ -177,6 +177,7 @@ pub async fn preflight(
     request: &Request,
 ) -> Result<Preflight, RestoreError> {
     let mut standing = check_directories(request)?;
+    let names_wal = request.wal_dir.is_some();
     // What is not asked for otherwise is where it was.
     let request = &Request {
         wal_dir: request.wal_dir.clone().or_else(|| standing.wal_dir()),
@@ -202,6 +203,8 @@ pub async fn preflight(
     let lineage = Arc::new(repository.lineage.clone());
     let manifest = read_manifest(&lineage, &id).await?;
     standing.check_cluster(&request.target_dir, &manifest)?;
+    let named = Named { target_dir: &request.target_dir, wal_dir: names_wal, mappings: &request.mappings };
+    standing.check_links(&named, &manifest)?;
 
     let Manifest { tablespaces, tablespace_map, .. } = &manifest;
     let mappings: Vec<Mapping> =
@@ -228,7 +231,8 @@ pub async fn preflight(
         lineage: &lineage.id().to_string(),
     };
     standing.settle(&asked, &manifest, &version_directory(&manifest))?;
-    check_apart(request, wal_dir, &tablespaces, &standing, &manifest)?;
+    let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
+    check_apart(request, &tablespaces, &standing, &manifest, owner.as_ref())?;
     if !standing.is_nothing() {
         let archives: Vec<&Catalog> = held.iter().map(|(_, catalog)| catalog).collect();
         standing.keep(kept_wal::find(
@@ -241,7 +245,6 @@ pub async fn preflight(
         whole::check(&lineage, &manifest).await?;
     }
     configuration.check(filled(request, wal_dir, &tablespaces))?;
-    let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
     check_directory_owner(&request.target_dir, owner.as_ref())?;
     runs::check_program(request, owner.as_ref())?;
     let replayed = examine_replayed(&plan, &tablespaces, &standing, owner.as_ref(), request)?;
@@ -344,16 +347,26 @@ fn check_directories(request: &Request) -> Result<Standing, RestoreError> {
 /// would be removed is the cluster's.
 fn check_apart(
     request: &Request,
-    wal_dir: Option<&Path>,
     tablespaces: &[Placed],
     standing: &Standing,
     manifest: &Manifest,
+    owner: Option<&Account>,
 ) -> Result<(), RestoreError> {
+    let wal_dir = request.wal_dir.as_deref();
     let emptied = standing.emptied().iter().map(PathBuf::as_path);
     let all = filled(request, wal_dir, tablespaces).chain(emptied.clone());
     contents::check_overlap(all, &request.local_repositories)?;
     if standing.is_nothing() {
         return Ok(());
+    }
+    contents::check_no_links(&request.target_dir, &[OWN_DIRECTORY, "global"])?;
+    let users: Vec<u32> = std::fs::metadata(&request.target_dir)
+        .map(|found| found.uid())
+        .into_iter()
+        .chain([owner.map_or_else(|| Account::current().uid, |owner| owner.uid)])
+        .collect();
+    for place in filled(request, wal_dir, tablespaces).skip(1).chain(emptied.clone()) {
+        contents::check_owner(place, &users)?;
     }
     if let Some(wal_dir) = wal_dir {
         contents::check_wal(wal_dir)?;

@@ -172,7 +172,9 @@ impl Standing {
             Found::Nothing => false,
             Found::Cluster => self.links.lead_to(place),
             Found::Unfinished(record) => {
-                record.marks(place) || (record.in_place || self.delta) && self.links.lead_to(place)
+                // Cut off before it was marked, what the record names is what the link of the cluster named.
+                let named = || record.in_place && record.names(place) && self.links.lead_to(place);
+                record.marks(place) || named()
             }
         }
     }
@@ -253,6 +255,39 @@ impl Standing {
             Some(found) => Err(RestoreError::OtherCluster { path: target.to_owned(), found, backup }),
             None => Ok(()),
         }
+    }
+
+    /// A copy that was made with its links leads into the places of the original. So in another directory than the one that the backup was made
+    /// of, each place is taken only where it is `named` by the command, and no other one is emptied.
+    ///
+    /// # Errors
+    /// [`RestoreError::Elsewhere`].
+    pub fn check_links(&mut self, named: &Named<'_>, manifest: &Manifest) -> Result<(), RestoreError> {
+        let home = Path::new(&manifest.data_directory);
+        if !matches!(self.found, Found::Cluster)
+            || places::resolved(named.target_dir) == places::resolved(home)
+        {
+            return Ok(());
+        }
+        let elsewhere = |what: String| {
+            let (path, data_directory) = (named.target_dir.to_owned(), home.to_owned());
+            Err(RestoreError::Elsewhere { path, data_directory, what })
+        };
+        if self.links.wal.is_some() && !named.wal_dir {
+            return elsewhere("pg_wal".to_owned());
+        }
+        for tablespace in &manifest.tablespaces {
+            let Some(path) = &tablespace.path else { continue };
+            let is_named = named.mappings.iter().any(|Mapping { from, .. }| {
+                from == path || Some(from) == tablespace.name.as_ref() || *from == tablespace.oid.to_string()
+            });
+            let is_linked = self.links.tablespaces.iter().any(|(oid, _)| *oid == tablespace.oid);
+            if is_linked && !is_named {
+                return elsewhere(format!("tablespace {}", tablespace.oid));
+            }
+        }
+        self.links.tablespaces.retain(|(oid, _)| manifest.tablespaces.iter().any(|known| known.oid == *oid));
+        Ok(())
     }
 
     /// Whether an unfinished restore is the one that is asked for. Counts what is there.
@@ -354,6 +389,17 @@ impl Standing {
     pub fn emptied(&self) -> &[PathBuf] {
         &self.emptied
     }
+}
+
+/// What the command itself names.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// The data directory.
+    pub target_dir: &'a Path,
+    /// Whether it names a place for `pg_wal`.
+    pub wal_dir: bool,
+    /// Places for tablespaces.
+    pub mappings: &'a [Mapping],
 }
 
 /// What a restore is asked to fill, for comparison.

@@ -191,6 +191,11 @@ impl Record {
         read_bounded(&place.join(PLACE_MARKER)).is_ok_and(|bytes| bytes.trim_ascii() == self.id.as_bytes())
     }
 
+    /// Whether the place is one of this restore's.
+    pub fn names(&self, place: &Path) -> bool {
+        self.places().any(|(_, own)| places::resolved(own) == places::resolved(place))
+    }
+
     /// Every directory that holds such a file, and what it is to be filled with; nothing where it is to be emptied.
     fn places(&self) -> impl Iterator<Item = (Option<Purpose>, &Path)> {
         let wal = self.wal_dir.as_deref().map(|directory| (Some(Purpose::Wal), directory));

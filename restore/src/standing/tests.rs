@@ -29,6 +29,40 @@ fn what_another_server_uses_is_not_taken() {
     assert!(refused.is_refusal() && own.is_ok(), "{refused}");
 }
 
+/// What an unfinished restore did not name is not its own, wherever a link leads.
+#[test]
+fn of_an_unfinished_restore_a_link_proves_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    std::fs::create_dir_all(at("data/pg_tblspc")).unwrap();
+    std::fs::create_dir(at("data/highwater")).unwrap();
+    for (oid, name) in [(7, "named"), (8, "stranger")] {
+        std::fs::create_dir(at(name)).unwrap();
+        symlink(at(name), at("data/pg_tblspc").join(oid.to_string())).unwrap();
+    }
+    let begun = |in_place| unfinished::Begun {
+        repository: "r".into(),
+        lineage: "l".into(),
+        backup: "b".into(),
+        system_identifier: 7,
+        target: "latest".into(),
+        in_place,
+        wal_dir: None,
+        emptied: vec![at("named")],
+        config_to: None,
+    };
+    for (in_place, owned) in [(false, false), (true, true)] {
+        let record = Record::new(begun(in_place), &[], jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let text = serde_json::to_vec(&record).unwrap();
+        durable::replace(&at("data").join(crate::rebuild::INCOMPLETE_MARKER), &[text]).unwrap();
+        for delta in [false, true] {
+            let standing = Standing::look(&at("data"), delta).unwrap();
+            assert_eq!(standing.owns(&at("named")), owned, "{in_place} {delta}");
+            assert!(!standing.owns(&at("stranger")), "{in_place} {delta}");
+        }
+    }
+}
+
 /// What cannot be compared is not taken, and neither is what cannot be known to be a cluster.
 #[test]
 fn only_a_data_directory_is_brought_back_in_place() {

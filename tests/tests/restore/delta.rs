@@ -103,6 +103,22 @@ fn nothing_is_touched_before_the_plan_is_proven(scratch: &Scratch, ground: &Grou
     delta(precious.to_str().unwrap(), 3, &["is not empty", "no data directory"]);
     assert!(precious.join("file").exists());
 
+    // A copy that was made with its links leads into the original's places.
+    let copy = scratch.join("copy");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&places.data).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    delta(copy.to_str().unwrap(), 3, &["its pg_wal may be that cluster's", "--tablespace-map"]);
+    let with_wal = ["--delta", "--wal-dir", places.wal.to_str().unwrap()];
+    let with_wal = Ground::arguments(copy.to_str().unwrap(), &with_wal);
+    ground.highwater.fails(&with_wal, 3, &["its tablespace", "may be that cluster's"]);
+    // The server's user could lead root by a link.
+    std::fs::remove_dir_all(copy.join("highwater")).ok();
+    std::os::unix::fs::symlink(scratch.join("precious"), copy.join("highwater")).unwrap();
+    let map = format!("space={}", places.space.display());
+    let arguments = ["--delta", "--wal-dir", places.wal.to_str().unwrap(), "--tablespace-map", &map];
+    let arguments = Ground::arguments(copy.to_str().unwrap(), &arguments);
+    ground.highwater.fails(&arguments, 3, &["highwater is a link, and no directory"]);
+    std::fs::remove_dir_all(copy).unwrap();
     // The disk that the WAL was given holds something else too.
     std::fs::create_dir(places.wal.join("other")).unwrap();
     delta(here, 3, &["where pg_wal is, and holds other", "--wal-dir"]);
