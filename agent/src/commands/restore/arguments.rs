@@ -21,7 +21,8 @@ pub struct Args {
     /// The new data directory: absent, empty, or what this command left there when it was cut off
     #[arg(long, value_name = "DIRECTORY")]
     pub target_dir: PathBuf,
-    /// Let it be a data directory of this cluster: only what differs is fetched, and what is not in the backup is removed
+    /// Let it be a data directory of this cluster: only what differs is fetched, and what is not in the backup is removed;
+    /// WAL there that is in no archive is moved aside
     #[arg(long)]
     pub delta: bool,
     /// Recover to a moment, such as 2026-11-20T04:17:00+01:00, or `latest` (the default)

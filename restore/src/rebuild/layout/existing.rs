@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use highwater_archive::durable;
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 
@@ -54,7 +55,11 @@ impl Layout {
         let (wal, tablespaces, owner) = (None, Vec::new(), None);
         let alone = Layout { roots, wal, tablespaces, owner, mode: 0, in_place: true, lacks_openat2 };
         let place = Place { root: DATA, path: own.as_bytes() };
-        if alone.kind(place)?.is_some() { alone.remove(place) } else { Ok(()) }
+        if alone.kind(place)?.is_some() {
+            alone.remove(place)?;
+        }
+        // No root of the restore lies there, so its barrier does not reach it.
+        Ok(durable::fsync_dir(directory)?)
     }
 
     /// The names in a directory, in any order.
