@@ -34,7 +34,7 @@ pub fn begin(preflight: &Preflight, request: &Request, now: jiff::Timestamp) -> 
     let look_again = || {
         let identifier = manifest.postgresql.system_identifier;
         standing.look_again(&request.target_dir, identifier, &manifest.control.bytes)?;
-        standing.check_places(preflight.wal_dir.as_deref(), &preflight.tablespaces)
+        standing.check_places(&request.target_dir, preflight.wal_dir.as_deref(), &preflight.tablespaces)
     };
     let begin = || begin_where(&request.target_dir, standing, new, preflight.owner.as_ref(), &look_again);
     begin().map_err(|error| match Record::read(&request.target_dir) {

@@ -187,17 +187,27 @@ impl Standing {
         if self.owns(place) { Ok(()) } else { Ok(places::check_empty(what, place)?) }
     }
 
-    /// All places but the data directory.
+    /// Looks once more at all places but the data directory.
     ///
     /// # Errors
-    /// [`RestoreError::Place`].
-    pub fn check_places(&self, wal_dir: Option<&Path>, tablespaces: &[Placed]) -> Result<(), RestoreError> {
-        if let Some(wal_dir) = wal_dir {
-            self.check_place(Purpose::Wal, wal_dir)?;
+    /// [`RestoreError::Place`], [`RestoreError::InUse`].
+    pub fn check_places(
+        &self,
+        target: &Path,
+        wal_dir: Option<&Path>,
+        tablespaces: &[Placed],
+    ) -> Result<(), RestoreError> {
+        let wal = wal_dir.map(|directory| (Purpose::Wal, directory));
+        let tablespaces = tablespaces.iter();
+        let tablespaces =
+            tablespaces.map(|placed| (Purpose::Tablespace(placed.oid), placed.directory.as_path()));
+        for (what, place) in wal.into_iter().chain(tablespaces) {
+            self.check_place(what, place)?;
+            if !self.is_nothing() {
+                check_unused(place, target)?;
+            }
         }
-        let mut tablespaces = tablespaces.iter();
-        tablespaces
-            .try_for_each(|placed| self.check_place(Purpose::Tablespace(placed.oid), &placed.directory))
+        self.emptied.iter().try_for_each(|place| check_unused(place, target))
     }
 
     /// The backup that an unfinished restore is of: the one to go on with, unless another is asked for.

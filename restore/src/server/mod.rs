@@ -19,6 +19,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub use installation::Installation;
+#[cfg(test)]
+pub(crate) use postmaster::pretend;
 pub use postmaster::{Postmaster, identity, is_occupied, is_running, unseen};
 pub use psql::query;
 

@@ -123,10 +123,25 @@ fn servers_work_in(data_dir: &Path) -> bool {
     })
 }
 
+/// A process of this name that works in `data_dir` until it is killed; its program is put beside it. A process bears the name only some
+/// time after it was started.
+#[cfg(test)]
+pub(crate) fn pretend(name: &str, data_dir: &Path) -> std::process::Child {
+    let program = data_dir.with_file_name(name);
+    std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    command.args(["-c", "read line; :"]).stdin(std::process::Stdio::piped()).current_dir(data_dir);
+    let process = command.spawn().unwrap();
+    let comm = format!("/proc/{}/comm", process.id());
+    while std::fs::read_to_string(&comm).unwrap().trim() != name {
+        std::thread::yield_now();
+    }
+    process
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::process::{Command, Stdio};
 
     use highwater_archive::durable;
 
@@ -161,11 +176,7 @@ mod tests {
         std::fs::create_dir(&data).unwrap();
         symlink(&data, &other_name).unwrap();
         for (name, is_server) in [("postgres", true), ("sh", false)] {
-            let program = scratch.path().join(name);
-            symlink("/bin/sh", &program).unwrap();
-            let mut command = Command::new(&program);
-            command.args(["-c", "read line; :"]).stdin(Stdio::piped()).current_dir(&data);
-            let mut process = command.spawn().unwrap();
+            let mut process = pretend(name, &data);
             assert!(!is_running(&other_name));
             let seen = is_occupied(&other_name);
             process.kill().unwrap();

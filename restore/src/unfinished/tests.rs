@@ -126,11 +126,7 @@ fn what_made_it_a_cluster_is_put_back_for_a_server_that_runs() {
     let control = data.join(CONTROL_FILE);
     durable::replace(&control, &["control"]).unwrap();
     std::fs::set_permissions(&control, Permissions::from_mode(0o640)).unwrap();
-    let program = scratch.path().join("postgres");
-    std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
-    let mut server = std::process::Command::new(program);
-    server.args(["-c", "read line; :"]).stdin(std::process::Stdio::piped()).current_dir(&data);
-    let mut server = server.spawn().unwrap();
+    let mut server = server::pretend("postgres", &data);
     let refused = begin(&data, record.clone(), false);
     server.kill().unwrap();
     server.wait().unwrap();

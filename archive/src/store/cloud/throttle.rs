@@ -7,7 +7,8 @@
 //! service may say when to come back (`Retry-After`): until then nobody goes.
 //!
 //! The limit is advice and must never be a lock: whoever reads a stream may need another request before it goes on, and what is asked
-//! to see whether a store is alive must not wait for what hangs. So a request waits [`LONGEST_WAIT`] at most, and then goes.
+//! to see whether a store is alive must not wait for what hangs. So a request waits [`LONGEST_WAIT`] at most, and then goes; all others
+//! wait on, each for as long itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -172,7 +173,9 @@ impl State {
             }
         }
         self.under_way += 1;
-        self.rest_until = self.limit.filter(|limit| limit.at_once < 1.0).map(|limit| now + limit.pause());
+        let pause = self.limit.filter(|limit| limit.at_once < 1.0).map(|limit| now + limit.pause());
+        // One that went all the same does not end for all others what the service asked for.
+        self.rest_until = self.rest_until.max(pause);
         Turn::Go(self.cuts)
     }
 }
@@ -231,6 +234,9 @@ mod tests {
         let later = now + Duration::from_secs(61);
         assert!(matches!(throttle.state().turn(later, false), Turn::WhenOneEnds));
         assert!(matches!(throttle.state().turn(now, true), Turn::Go(1)));
+        // One that has waited long enough speaks for itself alone.
+        assert!(matches!(throttle.state().turn(now, false), Turn::NotBefore(_)));
+        assert!(throttle.resting() > Duration::from_secs(30));
     }
 
     /// Below one at once there are pauses, which double and end again.
