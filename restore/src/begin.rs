@@ -216,6 +216,10 @@ mod tests {
         std::fs::create_dir_all(data.join("pg_wal/archive_status")).unwrap();
         durable::replace(&data.join("pg_wal/archive_status/000000010000000000000001.ready"), &[""]).unwrap();
         assert!(matches!(begin(&data, &standing), Err(RestoreError::Unarchived { .. })));
+        std::fs::remove_dir_all(data.join("pg_wal")).unwrap();
+        // A server ran and ended: what it wrote was not looked at.
+        put(&data, &lived());
+        assert!(matches!(begin(&data, &standing), Err(RestoreError::Changed { .. })));
         assert!(data.join(CONTROL_FILE).exists() && Record::read(&data).unwrap().is_none());
     }
 }

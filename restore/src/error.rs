@@ -107,6 +107,28 @@ pub enum RestoreError {
         /// The other data directory.
         data_dir: PathBuf,
     },
+    /// What must be in a place is not.
+    #[error("{} lacks {lacks}: is that mounted?", path.display())]
+    NotMounted {
+        /// The place.
+        path: PathBuf,
+        /// What must be there.
+        lacks: String,
+    },
+    /// A place is marked by a restore that nobody is at, and that is not this one.
+    #[error("{} is marked by another restore, which has not come to its end", path.display())]
+    Marked {
+        /// The place.
+        path: PathBuf,
+        /// The mark.
+        mark: PathBuf,
+    },
+    /// A server has run since preflight.
+    #[error("{} has changed since it was looked at: a server has run there", path.display())]
+    Changed {
+        /// The directory.
+        path: PathBuf,
+    },
     /// What is there is no data directory that could be compared.
     #[error("{} is not empty, and no data directory that can be compared: {reason}", path.display())]
     NoCluster {
@@ -273,9 +295,11 @@ impl RestoreError {
                 Some(format!("{first}{again}{give_up}"))
             }
             Self::NotAbsolute { .. } => Some("write the whole path, from /".into()),
-            Self::Running { .. } => {
-                Some("restore beside it, or stop it first, and move its directory away or use --delta".into())
-            }
+            Self::Running { path } => Some(format!(
+                "restore beside it, or stop it first, and move its directory away or use --delta; where none runs, its old \
+                 process id is another program's now: rm {}",
+                crate::conf_file::shell_word(&path.join("postmaster.pid").display().to_string())
+            )),
             Self::Unseen { path, .. } => Some(format!(
                 "look for it in other containers and on other hosts that have this directory, and stop it; where it crashed, rm {}",
                 crate::conf_file::shell_word(&path.join("postmaster.pid").display().to_string())
@@ -303,6 +327,17 @@ impl RestoreError {
                  --tablespace-map and --wal-dir"
                     .into(),
             ),
+            Self::NotMounted { .. } => Some(
+                "mount what belongs there, and type the same command again; if it is lost, restore into empty directories"
+                    .into(),
+            ),
+            Self::Marked { mark, .. } => Some(format!(
+                "go on with that restore by its own command; where it was given up, or its cluster runs: rm {}",
+                crate::conf_file::shell_word(&mark.display().to_string())
+            )),
+            Self::Changed { .. } => {
+                Some("see that nothing starts it, and type the same command again".into())
+            }
             Self::NoCluster { .. } => Some(
                 "--delta works in the data directory of the same cluster; name it, or an empty or absent directory".into(),
             ),
@@ -367,6 +402,9 @@ impl RestoreError {
             | Self::Elsewhere { .. }
             | Self::InUse { .. }
             | Self::NoCluster { .. }
+            | Self::NotMounted { .. }
+            | Self::Marked { .. }
+            | Self::Changed { .. }
             | Self::Unarchived { .. }
             | Self::WrongOwner { .. }
             | Self::NoSpace { .. }

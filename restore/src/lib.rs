@@ -19,6 +19,7 @@ pub mod in_effect;
 pub mod includes;
 pub mod kept_wal;
 pub mod listening;
+pub mod mounted;
 pub mod outside;
 pub mod ownership;
 pub mod places;

@@ -27,6 +27,7 @@ use crate::contents;
 use crate::error::RestoreError;
 use crate::host::{Findings, Resorted};
 use crate::kept_wal::{self, KeptWal};
+use crate::mounted;
 use crate::outside::Relocation;
 use crate::ownership::{self, Account};
 use crate::places::{self, Purpose};
@@ -233,6 +234,7 @@ pub async fn preflight(
     standing.settle(&asked, &manifest, &version_directory(&manifest))?;
     let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
     check_apart(request, &tablespaces, &standing, &manifest, owner.as_ref())?;
+    mounted::check(&standing, &asked, &version_directory(&manifest))?;
     if !standing.is_nothing() {
         let archives: Vec<&Catalog> = held.iter().map(|(_, catalog)| catalog).collect();
         standing.keep(kept_wal::find(

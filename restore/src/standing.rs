@@ -35,6 +35,8 @@ pub struct Standing {
     found: Found,
     /// What an earlier restore left in a cluster: nothing of it is believed.
     history: Option<Box<Record>>,
+    /// The `pg_control` of a cluster.
+    control: Option<Vec<u8>>,
     links: Links,
     delta: bool,
     /// Files in all places, as far as they were counted.
@@ -117,9 +119,12 @@ impl Standing {
             }
         };
         let links = Links::of(target);
+        let is_cluster = matches!(found, Found::Cluster);
+        let control = if is_cluster { read_control(target)?.map(|(_, bytes)| bytes) } else { None };
         Ok(Standing {
             found,
             history,
+            control,
             links,
             delta,
             files: 0,
@@ -157,6 +162,10 @@ impl Standing {
             Found::Nothing => places::check_empty(Purpose::Target, target)?,
             Found::Unfinished(_) => check_never_started(target, control)?,
             Found::Cluster => check_cluster_at_rest(target)?,
+        }
+        // A server that ran meanwhile has written WAL that was not seen.
+        if self.control.is_some() && self.control != read_control(target)?.map(|(_, bytes)| bytes) {
+            return Err(RestoreError::Changed { path: target.to_owned() });
         }
         self.check_identifier(target, identifier)
     }

@@ -197,7 +197,7 @@ impl Record {
     }
 
     /// Every directory that holds such a file, and what it is to be filled with; nothing where it is to be emptied.
-    fn places(&self) -> impl Iterator<Item = (Option<Purpose>, &Path)> {
+    pub fn places(&self) -> impl Iterator<Item = (Option<Purpose>, &Path)> {
         let wal = self.wal_dir.as_deref().map(|directory| (Some(Purpose::Wal), directory));
         let tablespaces = self.tablespaces.iter();
         let tablespaces = tablespaces
@@ -293,13 +293,15 @@ impl Claim {
         for (what, place) in self.record.places() {
             ownership::make_directory(place, owner)?;
             let at_work = || RestoreError::AtWork { path: place.to_owned() };
+            let marked = |mark: PathBuf| RestoreError::Marked { path: place.to_owned(), mark };
             self.locks.push(Lock::take(place)?.ok_or_else(at_work)?);
             let is_ours = owns(place);
             let mark = place.join(PLACE_MARKER);
             match durable::write_new(&mark, &[&self.record.id, "\n"])? {
                 Published::New => self.marked.push(place.to_owned()),
                 Published::Exists if self.record.marks(place) => {}
-                Published::Exists => return Err(at_work()),
+                // Nobody is at work: we hold the lock.
+                Published::Exists => return Err(marked(mark)),
             }
             give(&mark, owner)?;
             if !is_ours {

@@ -82,7 +82,7 @@ fn a_place_is_one_restores() {
     };
     refused("another restore is at work");
     drop(claim);
-    refused("another restore is at work");
+    refused("is marked by another restore");
     assert!(first.marks(&at("wal")) && first.marks(&at("ts")));
     begin(&at("one"), first, true).unwrap().end().unwrap();
     // What has come since preflight looked.

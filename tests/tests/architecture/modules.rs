@@ -60,6 +60,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "space",
             "outside",
             "standing",
+            "mounted",
             "preflight",
             "begin",
             "finish",
