@@ -143,16 +143,26 @@ fn killed_at_any_moment_the_next_push_succeeds() {
     cluster.wait("the new settings", || cluster.value("show archive_command") == "false");
     let mut seed = Seed::from_environment();
     let mut killed = 0;
-    for round in 0..6 {
+    let segment = || {
         cluster.execute("insert into written select md5(g::text) from generate_series(1, 20000) g");
-        let segment = cluster.switch_wal();
+        cluster.switch_wal()
+    };
+    // How long one takes here when nothing is in its way: the moments to kill it lie within.
+    let whole = (0..3).map(|_| {
+        let (segment, begin) = (segment(), Instant::now());
+        pushed(&highwater, cluster.data(), &segment);
+        begin.elapsed()
+    });
+    let whole = u64::try_from(whole.min().unwrap().as_micros()).unwrap();
+    for round in 0..6 {
+        let segment = segment();
         for _ in 0..4 {
             let path = format!("pg_wal/{segment}");
             let mut command = highwater.command(&["archive-push", &path]);
             let child =
                 command.current_dir(cluster.data()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             let mut child = child.unwrap();
-            std::thread::sleep(Duration::from_micros(seed.within(0..150_000)));
+            std::thread::sleep(Duration::from_micros(seed.within(0..whole)));
             killed += usize::from(kill(&mut child));
         }
         pushed(&highwater, cluster.data(), &segment);
