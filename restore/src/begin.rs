@@ -10,7 +10,7 @@ use crate::error::RestoreError;
 use crate::ownership::Account;
 use crate::preflight::{Preflight, Request};
 use crate::standing::{Found, Standing};
-use crate::unfinished::{self, Begun, Claim, Record, Taken};
+use crate::unfinished::{self, Begun, Claim, Record, RecordedTablespace, Taken};
 
 /// Begins: from here on the target is no cluster, until [`crate::finish`] has made it one.
 ///
@@ -27,10 +27,11 @@ pub fn begin(preflight: &Preflight, request: &Request, now: jiff::Timestamp) -> 
         target: request.target.to_string(),
         in_place: matches!(standing.found(), Found::Cluster),
         wal_dir: preflight.wal_dir.clone(),
+        tablespaces: preflight.tablespaces.iter().map(RecordedTablespace::from).collect(),
         emptied: standing.emptied().to_vec(),
         config_to: request.config_to.clone(),
     };
-    let new = Record::new(begun, &preflight.tablespaces, now)?;
+    let new = Record::new(begun, now)?;
     let look_again = || {
         let identifier = manifest.postgresql.system_identifier;
         standing.look_again(&request.target_dir, identifier, &manifest.control.bytes)?;
@@ -110,18 +111,8 @@ mod tests {
     }
 
     fn record(in_place: bool) -> Record {
-        let begun = Begun {
-            repository: "r".into(),
-            lineage: "l".into(),
-            backup: "b".into(),
-            system_identifier: identifier(),
-            target: "latest".into(),
-            in_place,
-            wal_dir: None,
-            emptied: Vec::new(),
-            config_to: None,
-        };
-        Record::new(begun, &[], Timestamp::UNIX_EPOCH).unwrap()
+        let begun = Begun { system_identifier: identifier(), in_place, ..Begun::sample() };
+        Record::new(begun, Timestamp::UNIX_EPOCH).unwrap()
     }
 
     fn begin(data: &Path, standing: &Standing) -> Result<Claim, RestoreError> {
@@ -197,7 +188,7 @@ mod tests {
         let left = Record::read(&data).unwrap().unwrap();
         begin(&data, &standing).unwrap();
         let now = Record::read(&data).unwrap().unwrap();
-        assert!(!data.join(CONTROL_FILE).exists() && now.in_place && now.id == left.id);
+        assert!(!data.join(CONTROL_FILE).exists() && now.restore.in_place && now.id == left.id);
     }
 
     /// The process of its pid file may run in another container, and WAL may wait by now.

@@ -44,7 +44,7 @@ pub fn check(standing: &Standing, asked: &Asked<'_>, version_directory: &str) ->
 
 /// Whether more was changed than the marks were made.
 fn has_begun(record: &Record, target: &Path) -> bool {
-    if record.in_place {
+    if record.restore.in_place {
         return !target.join(CONTROL_FILE).exists();
     }
     let mut entries = std::fs::read_dir(target).into_iter().flatten().flatten();
@@ -105,18 +105,8 @@ mod tests {
     fn a_place_without_its_mark_is_not_gone_on_with() {
         let scratch = tempfile::tempdir().unwrap();
         let at = |name: &str| scratch.path().join(name);
-        let begun = Begun {
-            repository: "r".into(),
-            lineage: "l".into(),
-            backup: "b".into(),
-            system_identifier: 7,
-            target: "latest".into(),
-            in_place: false,
-            wal_dir: Some(at("wal")),
-            emptied: Vec::new(),
-            config_to: None,
-        };
-        let record = Record::new(begun, &[], jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let begun = Begun { wal_dir: Some(at("wal")), ..Begun::sample() };
+        let record = Record::new(begun, jiff::Timestamp::UNIX_EPOCH).unwrap();
         let (data, wal) = (at("data"), at("wal"));
         let claim =
             crate::unfinished::take(&data, None).unwrap().mark(record, false, &|_| false, None).unwrap();

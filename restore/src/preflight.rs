@@ -142,7 +142,7 @@ impl Preflight {
         written.extend(self.configuration.entries());
         match self.standing.found() {
             Found::Cluster => written.clear(),
-            Found::Unfinished(record) if record.in_place => written.clear(),
+            Found::Unfinished(record) if record.restore.in_place => written.clear(),
             Found::Unfinished(_) | Found::Nothing => {}
         }
         match &cause {

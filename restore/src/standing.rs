@@ -9,14 +9,17 @@
 //! belongs to it; so may the owner and the jobs. Backup, lineage and places may not. With `--delta` the backup may be another one of the
 //! same cluster, since every byte is compared with it.
 
-use std::collections::BTreeSet;
+mod at_rest;
+mod links;
+
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use highwater_archive::manifest::{BackupId, Manifest};
-use highwater_pitr::control::ControlFile;
 
+use self::at_rest::{check_archived, check_cluster_at_rest, check_never_started, read_control};
+use self::links::{Links, check_unused};
 use crate::error::RestoreError;
 use crate::kept_wal::KeptWal;
 use crate::outside::Relocation;
@@ -25,9 +28,6 @@ use crate::rebuild::{InPlace, Reading};
 use crate::server;
 use crate::tablespaces::{Mapping, Placed};
 use crate::unfinished::{self, CONTROL_FILE, Record};
-
-/// Where a server keeps what says which of its WAL is archived.
-const ARCHIVE_STATUS: &str = "pg_wal/archive_status";
 
 /// What stands at the target.
 #[derive(Debug, Clone)]
@@ -56,30 +56,6 @@ pub enum Found {
     Unfinished(Box<Record>),
     /// The data directory of a cluster, to be brought to the state of a backup.
     Cluster,
-}
-
-/// Where the links of a data directory lead.
-#[derive(Debug, Clone, Default)]
-struct Links {
-    wal: Option<PathBuf>,
-    tablespaces: Vec<(u32, PathBuf)>,
-}
-
-impl Links {
-    fn of(data_dir: &Path) -> Links {
-        let target =
-            |link: &Path| std::fs::read_link(link).ok().map(|to| link.parent().unwrap_or(link).join(to));
-        let entries = std::fs::read_dir(data_dir.join("pg_tblspc")).into_iter().flatten().flatten();
-        let tablespaces = entries
-            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, target(&entry.path())?)));
-        Links { wal: target(&data_dir.join("pg_wal")), tablespaces: tablespaces.collect() }
-    }
-
-    fn lead_to(&self, place: &Path) -> bool {
-        let place = places::resolved(place);
-        let tablespaces = self.tablespaces.iter().map(|(_, directory)| directory);
-        self.wal.iter().chain(tablespaces).any(|to| places::resolved(to) == place)
-    }
 }
 
 impl Standing {
@@ -182,7 +158,7 @@ impl Standing {
             Found::Cluster => self.links.lead_to(place),
             Found::Unfinished(record) => {
                 // Cut off before it was marked, what the record names is what the link of the cluster named.
-                let named = || record.in_place && record.names(place) && self.links.lead_to(place);
+                let named = || record.restore.in_place && record.names(place) && self.links.lead_to(place);
                 record.marks(place) || named()
             }
         }
@@ -222,7 +198,7 @@ impl Standing {
     /// The backup that an unfinished restore is of: the one to go on with, unless another is asked for.
     pub fn backup(&self) -> Option<BackupId> {
         match &self.found {
-            Found::Unfinished(record) if !self.delta => record.backup.parse().ok(),
+            Found::Unfinished(record) if !self.delta => record.restore.backup.parse().ok(),
             _ => None,
         }
     }
@@ -232,7 +208,7 @@ impl Standing {
         match &self.found {
             Found::Nothing => None,
             Found::Cluster => self.links.wal.clone(),
-            Found::Unfinished(record) => record.wal_dir.clone().filter(|_| record.in_place),
+            Found::Unfinished(record) => record.restore.wal_dir.clone().filter(|_| record.restore.in_place),
         }
     }
 
@@ -245,9 +221,9 @@ impl Standing {
         let places: Vec<(u32, PathBuf)> = match &self.found {
             Found::Nothing => Vec::new(),
             Found::Cluster => self.links.tablespaces.clone(),
-            Found::Unfinished(record) if !record.in_place => Vec::new(),
+            Found::Unfinished(record) if !record.restore.in_place => Vec::new(),
             Found::Unfinished(record) => {
-                let tablespaces = record.tablespaces.iter();
+                let tablespaces = record.restore.tablespaces.iter();
                 tablespaces.map(|tablespace| (tablespace.oid, tablespace.directory.clone())).collect()
             }
         };
@@ -267,7 +243,7 @@ impl Standing {
         let recorded = match &self.found {
             Found::Nothing => return Ok(()),
             Found::Cluster => None,
-            Found::Unfinished(record) => Some(record.system_identifier),
+            Found::Unfinished(record) => Some(record.restore.system_identifier),
         };
         let of_control = read_control(target)?.map(|(control, _)| control.system_identifier);
         match recorded.into_iter().chain(of_control).find(|found| *found != backup) {
@@ -355,8 +331,8 @@ impl Standing {
     fn find_emptied(&mut self, asked: &Asked<'_>) {
         let recorded = match &self.found {
             Found::Unfinished(record) => {
-                let tablespaces = record.tablespaces.iter().map(|tablespace| &tablespace.directory);
-                record.emptied.iter().chain(tablespaces).cloned().collect()
+                let tablespaces = record.restore.tablespaces.iter().map(|tablespace| &tablespace.directory);
+                record.restore.emptied.iter().chain(tablespaces).cloned().collect()
             }
             _ => Vec::new(),
         };
@@ -441,18 +417,24 @@ fn difference(record: &Record, asked: &Asked<'_>, manifest: &Manifest, delta: bo
     let at = |path: Option<&Path>| {
         path.map_or_else(|| "inside".to_owned(), |path| format!("in {}", path.display()))
     };
-    if !delta && record.lineage != asked.lineage {
-        return Some(format!("it is of lineage {}, and this one of {}", record.lineage, asked.lineage));
+    if !delta && record.restore.lineage != asked.lineage {
+        return Some(format!(
+            "it is of lineage {}, and this one of {}",
+            record.restore.lineage, asked.lineage
+        ));
     }
-    if !delta && record.backup != manifest.backup.as_str() {
-        return Some(format!("it is of backup {}, and this one of {}", record.backup, manifest.backup));
+    if !delta && record.restore.backup != manifest.backup.as_str() {
+        return Some(format!(
+            "it is of backup {}, and this one of {}",
+            record.restore.backup, manifest.backup
+        ));
     }
-    if record.wal_dir.as_deref() != asked.wal_dir {
-        let (was, now) = (at(record.wal_dir.as_deref()), at(asked.wal_dir));
+    if record.restore.wal_dir.as_deref() != asked.wal_dir {
+        let (was, now) = (at(record.restore.wal_dir.as_deref()), at(asked.wal_dir));
         return Some(format!("it puts pg_wal {was}, and this one {now}"));
     }
     for placed in asked.tablespaces {
-        let was = record.tablespaces.iter().find(|tablespace| tablespace.oid == placed.oid);
+        let was = record.restore.tablespaces.iter().find(|tablespace| tablespace.oid == placed.oid);
         let (oid, now) = (placed.oid, placed.directory.display());
         match was {
             Some(was) if was.directory != placed.directory => {
@@ -465,104 +447,11 @@ fn difference(record: &Record, asked: &Asked<'_>, manifest: &Manifest, delta: bo
         }
     }
     let config_to = asked.configuration.directory();
-    if record.config_to.as_deref() != config_to {
-        let (was, now) = (at(record.config_to.as_deref()), at(config_to));
+    if record.restore.config_to.as_deref() != config_to {
+        let (was, now) = (at(record.restore.config_to.as_deref()), at(config_to));
         return Some(format!("it puts configuration {was}, and this one {now}"));
     }
     None
-}
-
-/// The `pg_control` of a data directory and its bytes; `None` where there is none.
-fn read_control(data_dir: &Path) -> Result<Option<(ControlFile, Vec<u8>)>, RestoreError> {
-    let path = data_dir.join(CONTROL_FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(source) => return Err(RestoreError::Io { what: "read", path, source }),
-    };
-    match ControlFile::parse(&bytes) {
-        Ok(control) => Ok(Some((control, bytes))),
-        Err(error) => {
-            let reason = format!("its {CONTROL_FILE} cannot be read: {error}");
-            Err(RestoreError::NoCluster { path: data_dir.to_owned(), reason })
-        }
-    }
-}
-
-/// Whether there is no `pg_control` yet, or only the one that a restore ends with: a server has changed it from its first moment on.
-fn check_never_started(data_dir: &Path, control: &[u8]) -> Result<(), RestoreError> {
-    match read_control(data_dir)? {
-        Some((found, bytes)) if bytes != control => {
-            let system_identifier = found.system_identifier;
-            Err(RestoreError::Started { path: data_dir.to_owned(), system_identifier })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether it is a cluster that no server can be running, with nothing that is nowhere else.
-fn check_cluster_at_rest(data_dir: &Path) -> Result<(), RestoreError> {
-    let path = data_dir.to_owned();
-    if read_control(data_dir)?.is_none() {
-        return Err(RestoreError::NoCluster { path, reason: format!("it has no {CONTROL_FILE}") });
-    }
-    if let Some(pid) = server::unseen(data_dir) {
-        return Err(RestoreError::Unseen { path, pid });
-    }
-    check_archived(data_dir)
-}
-
-/// WAL that waits to be archived is in no archive, and would be removed with the rest.
-fn check_archived(data_dir: &Path) -> Result<(), RestoreError> {
-    let path = data_dir.join(ARCHIVE_STATUS);
-    let failed = |source| RestoreError::Io { what: "look into", path: path.clone(), source };
-    let entries = match std::fs::read_dir(&path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return match std::fs::read_link(data_dir.join("pg_wal")) {
-                Ok(to) => {
-                    let reason =
-                        format!("its pg_wal leads to {}, where no WAL is: is that mounted?", to.display());
-                    Err(RestoreError::NoCluster { path: data_dir.to_owned(), reason })
-                }
-                Err(_) => Ok(()),
-            };
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    let mut waiting = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        waiting.extend(name.to_string_lossy().strip_suffix(".ready").map(str::to_owned));
-    }
-    waiting.sort_unstable();
-    match waiting.as_slice() {
-        [] => Ok(()),
-        [first, ..] => Err(RestoreError::Unarchived {
-            path: data_dir.to_owned(),
-            count: waiting.len(),
-            first: first.clone(),
-        }),
-    }
-}
-
-/// Whether no server of another data directory uses the place too, as one does whose directory was copied with its links: a server's
-/// processes work in its data directory (`ChangeToDataDir` in PostgreSQL's `miscinit.c`). Those of other users may not be seen.
-fn check_unused(place: &Path, target: &Path) -> Result<(), RestoreError> {
-    let target = server::identity(target);
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let directories: BTreeSet<PathBuf> = processes
-        .map(|process| process.path().join("cwd"))
-        .filter(|cwd| server::identity(cwd) != target)
-        .filter_map(|cwd| std::fs::read_link(cwd).ok())
-        .collect();
-    let mut servers = directories.into_iter().filter(|directory| directory.join("PG_VERSION").exists());
-    match servers.find(|directory| Links::of(directory).lead_to(place)) {
-        Some(data_dir) => Err(RestoreError::InUse { path: place.to_owned(), data_dir }),
-        None => Ok(()),
-    }
 }
 
 /// The files below a directory, which may be absent, and what they take of the filesystem, in bytes. No link is followed.

@@ -56,6 +56,25 @@ pub struct Record {
     pub id: String,
     /// When it was begun.
     pub begun: Timestamp,
+    /// Of what, and where.
+    #[serde(flatten)]
+    pub restore: Begun,
+    /// What is being made there, once that has begun.
+    pub configuration: Vec<PathBuf>,
+}
+
+/// A tablespace of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedTablespace {
+    /// Its oid.
+    pub oid: u32,
+    /// Where it goes.
+    pub directory: PathBuf,
+}
+
+/// What is restored, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
     /// The repository that gave the backup.
     pub repository: String,
     /// The lineage in it.
@@ -76,40 +95,31 @@ pub struct Record {
     pub emptied: Vec<PathBuf>,
     /// Where configuration from outside goes.
     pub config_to: Option<PathBuf>,
-    /// What is being made there, once that has begun.
-    pub configuration: Vec<PathBuf>,
 }
 
-/// A tablespace of a record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedTablespace {
-    /// Its oid.
-    pub oid: u32,
-    /// Where it goes.
-    pub directory: PathBuf,
+impl From<&Placed> for RecordedTablespace {
+    fn from(placed: &Placed) -> Self {
+        Self { oid: placed.oid, directory: placed.directory.clone() }
+    }
 }
 
-/// What a new record says of a restore.
-#[derive(Debug, Clone)]
-pub struct Begun {
-    /// The repository's id.
-    pub repository: String,
-    /// The lineage's.
-    pub lineage: String,
-    /// The backup's.
-    pub backup: String,
-    /// The cluster's.
-    pub system_identifier: u64,
-    /// The target, in words.
-    pub target: String,
-    /// It begins in the data directory of a cluster.
-    pub in_place: bool,
-    /// Where `pg_wal` goes.
-    pub wal_dir: Option<PathBuf>,
-    /// Directories to be emptied.
-    pub emptied: Vec<PathBuf>,
-    /// Where configuration goes.
-    pub config_to: Option<PathBuf>,
+#[cfg(test)]
+impl Begun {
+    /// Of a cluster without tablespaces, into a directory of its own.
+    pub(crate) fn sample() -> Self {
+        Self {
+            repository: "r".into(),
+            lineage: "l".into(),
+            backup: "b".into(),
+            system_identifier: 7,
+            target: "latest".into(),
+            in_place: false,
+            wal_dir: None,
+            tablespaces: Vec::new(),
+            emptied: Vec::new(),
+            config_to: None,
+        }
+    }
 }
 
 impl Record {
@@ -117,32 +127,19 @@ impl Record {
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn new(begun: Begun, tablespaces: &[Placed], now: Timestamp) -> Result<Record, RestoreError> {
+    pub fn new(restore: Begun, now: Timestamp) -> Result<Record, RestoreError> {
         let id = WriterId::random().map_err(|error| RestoreError::Io {
             what: "draw a random id for",
             path: INCOMPLETE_MARKER.into(),
             source: std::io::Error::other(error),
         })?;
-        let Begun { repository, lineage, backup, system_identifier, target, in_place, .. } = begun;
         Ok(Record {
             format: FORMAT.to_owned(),
             version: 1,
             note: NOTE.to_owned(),
             id: id.to_string(),
             begun: now,
-            repository,
-            lineage,
-            backup,
-            system_identifier,
-            target,
-            in_place,
-            wal_dir: begun.wal_dir,
-            tablespaces: tablespaces
-                .iter()
-                .map(|placed| RecordedTablespace { oid: placed.oid, directory: placed.directory.clone() })
-                .collect(),
-            emptied: begun.emptied,
-            config_to: begun.config_to,
+            restore,
             configuration: Vec::new(),
         })
     }
@@ -150,8 +147,8 @@ impl Record {
     /// This record with what the attempt `now` says of it; id, beginning and what was made stay.
     #[must_use]
     pub fn continued(self, now: Record) -> Record {
-        let Record { id, begun, in_place, configuration, .. } = self;
-        Record { id, begun, in_place, configuration, ..now }
+        let Record { id, begun, configuration, restore: Begun { in_place, .. }, .. } = self;
+        Record { id, begun, configuration, restore: Begun { in_place, ..now.restore }, ..now }
     }
 
     /// This record with the id of one that is only history: the files in its places can be replaced by none but their own.
@@ -198,11 +195,11 @@ impl Record {
 
     /// Every directory that holds such a file, and what it is to be filled with; nothing where it is to be emptied.
     pub fn places(&self) -> impl Iterator<Item = (Option<Purpose>, &Path)> {
-        let wal = self.wal_dir.as_deref().map(|directory| (Some(Purpose::Wal), directory));
-        let tablespaces = self.tablespaces.iter();
+        let wal = self.restore.wal_dir.as_deref().map(|directory| (Some(Purpose::Wal), directory));
+        let tablespaces = self.restore.tablespaces.iter();
         let tablespaces = tablespaces
             .map(|tablespace| (Some(Purpose::Tablespace(tablespace.oid)), tablespace.directory.as_path()));
-        let emptied = self.emptied.iter().map(|directory| (None, directory.as_path()));
+        let emptied = self.restore.emptied.iter().map(|directory| (None, directory.as_path()));
         let mut met = BTreeSet::new();
         wal.into_iter()
             .chain(tablespaces)

@@ -220,7 +220,7 @@ impl CloudStore {
         let key = self.key(path).map_err(Unread::Failed)?;
         let opened = Reading::open(&self.client, &self.service, key.clone(), path, range).await;
         match opened {
-            Err(Unread::Failed(denied @ StoreError::PermissionDenied { .. })) => {
+            Err(Unread::Forbidden(denied)) => {
                 let absent = match self.pages(path, false).await {
                     Ok((objects, _)) => objects.iter().all(|object| object.location != key),
                     Err(_) => false,
@@ -237,7 +237,7 @@ impl CloudStore {
         let reading = match self.open(path, range).await {
             Ok(reading) => reading,
             Err(Unread::PastTheEnd) => return Ok(Bytes::new()),
-            Err(Unread::Failed(error)) => return Err(error),
+            Err(Unread::Forbidden(error) | Unread::Failed(error)) => return Err(error),
         };
         if reading.left() > MAX_WHOLE_OBJECT_BYTES {
             return Err(StoreError::TooLarge {
@@ -324,7 +324,7 @@ impl Store for CloudStore {
                 Ok(chunks.map_ok(|chunk| stream::iter(pieces(chunk).map(Ok))).try_flatten().boxed())
             }
             Err(Unread::PastTheEnd) => Ok(stream::empty().boxed()),
-            Err(Unread::Failed(error)) => Err(error),
+            Err(Unread::Forbidden(error) | Unread::Failed(error)) => Err(error),
         }
     }
 

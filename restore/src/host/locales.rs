@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use highwater_archive::manifest::{Database, PostgresInfo};
 
-use super::trial::{Refused, Trial};
+use super::trial::Trial;
 use super::words::some_of;
 
 /// Settings whose value is something that a host must have.
@@ -21,18 +21,18 @@ const ANY_LOCALE: &str = "lc_monetary";
 /// How many locales are tried, each by a server that starts and ends.
 const LOCALES_TRIED: usize = 50;
 
-/// The settings of the original that this host cannot give a server.
-pub fn refused_settings(trial: &Trial<'_>, postgres: &PostgresInfo) -> Vec<Refused> {
+/// The settings of the original that a host may be unable to give a server.
+pub fn settings(postgres: &PostgresInfo) -> Vec<(&str, &str)> {
     let set = |name: &'static str| postgres.settings.get(name).map(|value| (name, value.as_str()));
-    let settings: Vec<(&str, &str)> = SETTINGS.into_iter().filter_map(set).collect();
-    trial.refused(&settings)
+    SETTINGS.into_iter().filter_map(set).collect()
 }
 
 /// Locales of databases that are not on this host, each with its databases.
 pub fn missing(trial: &Trial<'_>, databases: &[Database]) -> BTreeMap<String, Vec<String>> {
     let mut used = used(databases);
     for locale in used.keys().take(LOCALES_TRIED).cloned().collect::<Vec<String>>() {
-        if trial.refused(&[(ANY_LOCALE, &locale)]).is_empty() {
+        let (_, refused) = trial.judge(&[(ANY_LOCALE, &locale)]);
+        if refused.is_empty() {
             used.remove(&locale);
         }
     }

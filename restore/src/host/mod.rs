@@ -126,7 +126,8 @@ fn try_server(question: Question<'_>, findings: &mut Findings) -> Result<(), Hos
             return Ok(());
         }
     };
-    match trial.judge() {
+    let (judgement, refused) = trial.judge(&locales::settings(&manifest.postgresql));
+    match judgement {
         Judgement::Opens => {}
         Judgement::Refuses { detail } => return Err(HostError::Incompatible { bin: bin.to_owned(), detail }),
         Judgement::Unknown { reason } => {
@@ -134,7 +135,7 @@ fn try_server(question: Question<'_>, findings: &mut Findings) -> Result<(), Hos
             return Ok(());
         }
     }
-    for refused in locales::refused_settings(&trial, &manifest.postgresql) {
+    for refused in refused {
         if starts && same_settings {
             return Err(HostError::SettingRefused { bin: bin.to_owned(), detail: refused.detail });
         }

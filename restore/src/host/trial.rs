@@ -92,28 +92,25 @@ impl<'a> Trial<'a> {
         Ok(trial)
     }
 
-    /// Shows the server the backup's `pg_control`.
-    pub fn judge(&self) -> Judgement {
-        match self.run(&[]) {
-            Ok(said) => judgement(&said),
-            Err(error) => Judgement::Unknown { reason: error.to_string() },
-        }
-    }
-
-    /// Which of these settings the server cannot take on this host, in its words; nothing where it could not be asked.
-    pub fn refused(&self, settings: &[(&str, &str)]) -> Vec<Refused> {
+    /// Shows the server the backup's `pg_control` under these settings. Those that it cannot take on this host it refuses first, one
+    /// at a time and in its words; they are left out then, and the judgement is of the rest.
+    pub fn judge(&self, settings: &[(&str, &str)]) -> (Judgement, Vec<Refused>) {
         let (mut left, mut refused) = (settings.to_vec(), Vec::new());
-        while !left.is_empty() {
-            let Ok(said) = self.run(&left) else { break };
-            let Some((name, detail)) = invalid(&said) else { break };
+        loop {
+            let said = match self.run(&left) {
+                Ok(said) => said,
+                Err(error) => return (Judgement::Unknown { reason: error.to_string() }, refused),
+            };
             let before = left.len();
-            left.retain(|(setting, _)| !setting.eq_ignore_ascii_case(&name));
-            if left.len() == before {
-                break;
+            let found = invalid(&said);
+            if let Some((name, _)) = &found {
+                left.retain(|(setting, _)| !setting.eq_ignore_ascii_case(name));
             }
-            refused.push(Refused { setting: name, detail });
+            match found {
+                Some((setting, detail)) if left.len() < before => refused.push(Refused { setting, detail }),
+                _ => return (judgement(&said), refused),
+            }
         }
-        refused
     }
 
     /// What it says in the end.

@@ -40,19 +40,10 @@ fn of_an_unfinished_restore_a_link_proves_nothing() {
         std::fs::create_dir(at(name)).unwrap();
         symlink(at(name), at("data/pg_tblspc").join(oid.to_string())).unwrap();
     }
-    let begun = |in_place| unfinished::Begun {
-        repository: "r".into(),
-        lineage: "l".into(),
-        backup: "b".into(),
-        system_identifier: 7,
-        target: "latest".into(),
-        in_place,
-        wal_dir: None,
-        emptied: vec![at("named")],
-        config_to: None,
-    };
+    let begun =
+        |in_place| unfinished::Begun { in_place, emptied: vec![at("named")], ..unfinished::Begun::sample() };
     for (in_place, owned) in [(false, false), (true, true)] {
-        let record = Record::new(begun(in_place), &[], jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let record = Record::new(begun(in_place), jiff::Timestamp::UNIX_EPOCH).unwrap();
         let text = serde_json::to_vec(&record).unwrap();
         durable::replace(&at("data").join(crate::rebuild::INCOMPLETE_MARKER), &[text]).unwrap();
         for delta in [false, true] {
@@ -98,7 +89,7 @@ fn wal_that_waits_to_be_archived_is_kept() {
     durable::replace(&scratch.path().join("pg_wal"), &["not a directory"]).unwrap();
     assert!(matches!(check_archived(scratch.path()), Err(RestoreError::Io { .. })));
     std::fs::remove_file(scratch.path().join("pg_wal")).unwrap();
-    let status = scratch.path().join(ARCHIVE_STATUS);
+    let status = scratch.path().join(at_rest::ARCHIVE_STATUS);
     std::fs::create_dir_all(&status).unwrap();
     durable::replace(&status.join("000000010000000000000001.done"), &[""]).unwrap();
     assert!(check_archived(scratch.path()).is_ok());

@@ -1,19 +1,9 @@
 use super::*;
 
 fn record(scratch: &Path) -> Record {
-    let begun = Begun {
-        repository: "r".into(),
-        lineage: "l".into(),
-        backup: "b".into(),
-        system_identifier: 7,
-        target: "latest".into(),
-        in_place: false,
-        wal_dir: Some(scratch.join("wal")),
-        emptied: Vec::new(),
-        config_to: None,
-    };
-    let placed = Placed { oid: 9, original: "/x".into(), directory: scratch.join("ts") };
-    Record::new(begun, &[placed], Timestamp::UNIX_EPOCH).unwrap()
+    let tablespaces = vec![RecordedTablespace { oid: 9, directory: scratch.join("ts") }];
+    let begun = Begun { wal_dir: Some(scratch.join("wal")), tablespaces, ..Begun::sample() };
+    Record::new(begun, Timestamp::UNIX_EPOCH).unwrap()
 }
 
 /// As it is begun where nothing else holds anything.

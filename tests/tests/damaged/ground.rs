@@ -324,7 +324,7 @@ impl Run<'_> {
             .lines()
             // Free space, and how long it took.
             .filter(|line| !line.starts_with("space ") && !line.starts_with("restored "))
-            .map(|line| without_seconds(line.trim_end()))
+            .map(|line| line.trim_end().to_owned())
             .collect()
     }
 }
@@ -340,16 +340,6 @@ fn missing(these: &[String], those: &[String], sign: char) -> Vec<String> {
         }
     }
     left
-}
-
-/// The line without how long something was tried for.
-fn without_seconds(line: &str) -> String {
-    let Some((before, rest)) = line.split_once(", after ") else { return line.to_owned() };
-    let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-    if after.starts_with(" s:") && after.len() < rest.len() {
-        return format!("{before}, after N{after}");
-    }
-    line.to_owned()
 }
 
 impl Raw {

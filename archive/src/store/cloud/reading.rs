@@ -15,7 +15,7 @@ use object_store::{GetOptions, GetRange, GetResult, ObjectMeta};
 
 use super::Client;
 use super::failure::Failure;
-use super::service::{Attempts, Failed, Service};
+use super::service::{Attempts, ENDED, Failed, Service};
 use super::throttle::Permit;
 use crate::store::StoreError;
 
@@ -37,6 +37,8 @@ pub(super) struct Reading {
 pub(super) enum Unread {
     /// The object is there, and ends before the range.
     PastTheEnd,
+    /// It is forbidden to this credential, which may be how its absence is told.
+    Forbidden(StoreError),
     Failed(StoreError),
 }
 
@@ -54,7 +56,13 @@ impl Reading {
             Err(failed) if ranged && Failure::of(&failed.error).status == Some(416) => {
                 return Err(Unread::PastTheEnd);
             }
-            Err(failed) => return Err(Unread::Failed(service.fail("read", path, &failed))),
+            Err(failed) => {
+                let ended = Failure::of(&failed.error).is_one_of(&ENDED);
+                return Err(match service.fail("read", path, &failed) {
+                    error @ StoreError::PermissionDenied { .. } if !ended => Unread::Forbidden(error),
+                    error => Unread::Failed(error),
+                });
+            }
         };
         Ok(Self {
             client: Arc::clone(client),

@@ -22,7 +22,7 @@ use crate::store::StoreError;
 /// How often a request is made whose failures are not about being full.
 const MOST_ATTEMPTS: u32 = 8;
 /// What services call a credential whose time is over.
-const ENDED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
+pub(super) const ENDED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
 /// How far clocks may differ before a refusal is explained by it.
 const NOTABLE_SKEW: SignedDuration = SignedDuration::from_secs(60);
 

@@ -129,13 +129,11 @@ impl Watched {
 
     async fn credential(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         let (parts, body) = response.into_parts();
-        let (known, rest) = beginning(body).await?;
-        if rest.is_none()
-            && let Some(life) = life(&known, SystemClock.now())
-        {
+        let body = short(body).await?;
+        if let Some(life) = life(&body, SystemClock.now()) {
             self.wire.seen.state().credential_ends = Some(Instant::now() + life);
         }
-        Ok(HttpResponse::from_parts(parts, whole(known, rest).await?))
+        Ok(HttpResponse::from_parts(parts, body.into()))
     }
 }
 
@@ -153,34 +151,24 @@ async fn list(response: HttpResponse) -> Result<HttpResponse, HttpError> {
 /// Passes on the answer to a put, unless it tells of an error.
 async fn put(response: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
-    let (known, rest) = beginning(body).await?;
-    if known.windows(6).any(|part| part == b"<Error") {
-        return Err(unusable("its answer is a success and tells of an error", &known));
+    let body = short(body).await?;
+    if body.windows(6).any(|part| part == b"<Error") {
+        return Err(unusable("its answer is a success and tells of an error", &body));
     }
-    Ok(HttpResponse::from_parts(parts, whole(known, rest).await?))
+    Ok(HttpResponse::from_parts(parts, body.into()))
 }
 
-type Rest = futures::stream::BoxStream<'static, Result<Bytes, HttpError>>;
-
-/// As much of a body as is looked into; the rest of it, where there is more.
-async fn beginning(body: HttpResponseBody) -> Result<(Bytes, Option<Rest>), HttpError> {
+/// The body of an answer that is looked into. Nothing that we ask for here is long: what goes on and on is cut off.
+async fn short(body: HttpResponseBody) -> Result<Bytes, HttpError> {
     let mut chunks = body.bytes_stream();
     let mut known = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         known.extend_from_slice(&chunk?);
         if known.len() > MAX_ANSWER_BYTES {
-            return Ok((known.freeze(), Some(chunks)));
+            return Err(unusable("its answer is far too long", &known));
         }
     }
-    Ok((known.freeze(), None))
-}
-
-/// Nothing that we ask for here is so long: what goes on and on is cut off.
-async fn whole(known: Bytes, rest: Option<Rest>) -> Result<HttpResponseBody, HttpError> {
-    match rest {
-        None => Ok(known.into()),
-        Some(_) => Err(unusable("its answer is far too long", &known)),
-    }
+    Ok(known.freeze())
 }
 
 /// `Fri, 20 Nov 2026 10:00:00 GMT`.
