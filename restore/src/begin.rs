@@ -32,11 +32,7 @@ pub fn begin(preflight: &Preflight, request: &Request, now: jiff::Timestamp) -> 
         config_to: request.config_to.clone(),
     };
     let new = Record::new(begun, now)?;
-    let look_again = || {
-        let identifier = manifest.postgresql.system_identifier;
-        standing.look_again(&request.target_dir, identifier, &manifest.control.bytes)?;
-        standing.check_places(&request.target_dir, preflight.wal_dir.as_deref(), &preflight.tablespaces)
-    };
+    let look_again = || preflight.look_again(request);
     let begin = || begin_where(&request.target_dir, standing, new, preflight.owner.as_ref(), &look_again);
     begin().map_err(|error| match Record::read(&request.target_dir) {
         Ok(Some(_)) if !error.is_refusal() => preflight.unfinished(request, error),

@@ -255,5 +255,8 @@ mod tests {
         let refused = check_mounts(Path::new("/"), "").unwrap_err();
         assert!(matches!(refused, PlaceError::Mounted { .. }), "{refused}");
         check_mounts(Path::new("/proc"), "no such folder").unwrap();
+        // A volume for the WAL alone is to be a link.
+        let of_wal = PlaceError::Mounted { path: "/srv/pg".into(), found: "/srv/pg/pg_wal".into() };
+        assert!(of_wal.hint().unwrap().contains("ln -s THAT_PLACE /srv/pg/pg_wal"));
     }
 }

@@ -18,7 +18,7 @@ use crate::listening::Listening;
 use crate::outside::{self, give};
 use crate::plan_file::{self, PLAN_FILE, PlanBounds, RepositoryToPlan};
 use crate::preflight::{Preflight, Request};
-use crate::rebuild::OWN_DIRECTORY;
+use crate::rebuild::{Claimed, OWN_DIRECTORY};
 use crate::settings::{self, Recovery, SIGNAL_FILES};
 use crate::tablespaces;
 use crate::unfinished::Claim;
@@ -53,6 +53,8 @@ pub fn finish(
 ) -> Result<Finished, RestoreError> {
     let finish = || -> Result<Finished, RestoreError> {
         let configuration = &preflight.configuration;
+        // What comes next is written by name, and the rebuilding has taken its time.
+        claim.claimed().iter().try_for_each(Claimed::look_again)?;
         configuration.check_entries()?;
         claim.configures(configuration.entries())?;
         let written = write(preflight, request, cluster, repositories, now);

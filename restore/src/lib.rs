@@ -13,6 +13,7 @@ pub mod conf_file;
 pub mod contents;
 pub mod error;
 pub mod fetch;
+pub mod filled;
 pub mod finish;
 pub mod host;
 pub mod in_effect;

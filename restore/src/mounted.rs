@@ -7,30 +7,31 @@
 use std::path::Path;
 
 use crate::error::RestoreError;
+use crate::filled::Places;
 use crate::rebuild::OWN_DIRECTORY;
-use crate::standing::{Asked, Found, Standing};
+use crate::standing::{Found, Standing};
 use crate::unfinished::{CONTROL_FILE, Record};
 
 /// Looks for what must be in each place: a tablespace's folder, some WAL, or the mark of the restore that is gone on with.
 ///
 /// # Errors
 /// [`RestoreError::NotMounted`].
-pub fn check(standing: &Standing, asked: &Asked<'_>, version_directory: &str) -> Result<(), RestoreError> {
+pub fn check(standing: &Standing, places: Places<'_>, version_directory: &str) -> Result<(), RestoreError> {
     let absent = |path: &Path, lacks: String| RestoreError::NotMounted { path: path.to_owned(), lacks };
     match standing.found() {
         Found::Nothing => Ok(()),
         Found::Cluster => {
-            let mut tablespaces = asked.tablespaces.iter().map(|placed| placed.directory.as_path());
+            let mut tablespaces = places.tablespaces().map(|(_, place)| place);
             let lacking =
                 tablespaces.find(|place| standing.owns(place) && !place.join(version_directory).is_dir());
             if let Some(place) = lacking {
                 return Err(absent(place, format!("the cluster's {version_directory}")));
             }
-            let wal = asked.target_dir.join("pg_wal");
+            let wal = places.target_dir.join("pg_wal");
             if is_empty(&wal) { Err(absent(&wal, "any WAL".to_owned())) } else { Ok(()) }
         }
         // All places are marked before anything else is changed.
-        Found::Unfinished(record) if has_begun(record, asked.target_dir) => {
+        Found::Unfinished(record) if has_begun(record, places.target_dir) => {
             match record.places().find(|(_, place)| !record.marks(place)) {
                 Some((_, place)) => {
                     Err(absent(place, "the mark of the restore that has not finished".to_owned()))
@@ -62,7 +63,6 @@ mod tests {
     use highwater_pitr::control::CONTROL_FILE_BYTES;
 
     use super::*;
-    use crate::outside::Relocation;
     use crate::places::PLACE_MARKER;
     use crate::tablespaces::Placed;
     use crate::unfinished::Begun;
@@ -80,23 +80,16 @@ mod tests {
         durable::replace(&at("data").join(CONTROL_FILE), &[&control]).unwrap();
         std::os::unix::fs::symlink(at("space"), at("data/pg_tblspc/7")).unwrap();
         let tablespaces = [Placed { oid: 7, original: "/o".into(), directory: at("space") }];
-        let configuration = Relocation::beside();
         let data = at("data");
-        let asked = Asked {
-            target_dir: &data,
-            wal_dir: None,
-            tablespaces: &tablespaces,
-            configuration: &configuration,
-            lineage: "l",
-        };
+        let places = Places { target_dir: &data, wal_dir: None, tablespaces: &tablespaces };
         let standing = Standing::look(&at("data"), true).unwrap();
-        check(&standing, &asked, "PG_17_1").unwrap();
+        check(&standing, places, "PG_17_1").unwrap();
         std::fs::rename(at("space/PG_17_1"), at("away")).unwrap();
-        let refused = check(&standing, &asked, "PG_17_1").unwrap_err();
+        let refused = check(&standing, places, "PG_17_1").unwrap_err();
         assert!(refused.is_refusal() && refused.to_string().contains("is that mounted?"), "{refused}");
         std::fs::rename(at("away"), at("space/PG_17_1")).unwrap();
         std::fs::remove_dir(at("data/pg_wal/archive_status")).unwrap();
-        let refused = check(&standing, &asked, "PG_17_1").unwrap_err();
+        let refused = check(&standing, places, "PG_17_1").unwrap_err();
         assert!(refused.to_string().contains("pg_wal lacks any WAL"), "{refused}");
     }
 
@@ -111,21 +104,14 @@ mod tests {
         let claim =
             crate::unfinished::take(&data, None).unwrap().mark(record, false, &|_| false, None).unwrap();
         drop(claim);
-        let configuration = Relocation::beside();
-        let asked = Asked {
-            target_dir: &data,
-            wal_dir: Some(&wal),
-            tablespaces: &[],
-            configuration: &configuration,
-            lineage: "l",
-        };
+        let places = Places { target_dir: &data, wal_dir: Some(&wal), tablespaces: &[] };
         let standing = Standing::look(&data, false).unwrap();
         std::fs::rename(wal.join(PLACE_MARKER), at("mark")).unwrap();
-        check(&standing, &asked, "PG_17_1").unwrap();
+        check(&standing, places, "PG_17_1").unwrap();
         std::fs::create_dir(data.join("base")).unwrap();
-        let refused = check(&standing, &asked, "PG_17_1").unwrap_err();
+        let refused = check(&standing, places, "PG_17_1").unwrap_err();
         assert!(refused.is_refusal() && refused.to_string().contains("lacks the mark"), "{refused}");
         std::fs::rename(at("mark"), wal.join(PLACE_MARKER)).unwrap();
-        check(&standing, &asked, "PG_17_1").unwrap();
+        check(&standing, places, "PG_17_1").unwrap();
     }
 }

@@ -11,6 +11,7 @@ use std::process::Stdio;
 
 use highwater_archive::durable::TEMP_PREFIX;
 
+use crate::conf_file::shell_word;
 use crate::ownership::Account;
 
 /// What a filesystem of its own has at its root, and nobody minds.
@@ -124,6 +125,12 @@ impl PlaceError {
                  pg_wal into an empty directory with --wal-dir"
                     .into(),
             ),
+            Self::Mounted { path, found } if *found == path.join("pg_wal") => Some(format!(
+                "a restore in place does not cross filesystems; pg_wal is to be a link: stop what starts the server, umount {found}, rmdir {found}, \
+                 mount it in another place, ln -s THAT_PLACE {found}, and type the same command again; or restore into an empty \
+                 directory, with --wal-dir",
+                found = shell_word(&found.display().to_string())
+            )),
             Self::Mounted { .. } => Some(
                 "a restore in place does not cross filesystems: unmount it, or restore into an empty directory".into(),
             ),

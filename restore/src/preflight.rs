@@ -9,6 +9,7 @@
 //! port is free; and that server opens it, with its libraries ([`host`](crate::host)). Nothing is created, but for a directory under the system's temporary one that is
 //! gone again, and nothing else is ever deleted.
 
+mod apart;
 mod runs;
 
 use std::os::unix::fs::MetadataExt as _;
@@ -23,8 +24,8 @@ use highwater_pitr::plan::{Plan, ReplayedTablespace};
 use highwater_pitr::target::{RecoveryTarget, TargetAction};
 use highwater_pitr::timeline::TimelineId;
 
-use crate::contents;
 use crate::error::RestoreError;
+use crate::filled::Places;
 use crate::host::{Findings, Resorted};
 use crate::kept_wal::{self, KeptWal};
 use crate::mounted;
@@ -133,12 +134,31 @@ pub struct Preflight {
 }
 
 impl Preflight {
+    /// The directories that are filled.
+    pub fn places<'a>(&'a self, request: &'a Request) -> Places<'a> {
+        let (wal_dir, tablespaces) = (self.wal_dir.as_deref(), self.tablespaces.as_slice());
+        Places { target_dir: &request.target_dir, wal_dir, tablespaces }
+    }
+
+    /// Looks once more at all places, after a while or under the lock: whether what stands there is still what was found, and is still
+    /// this restore's to fill.
+    ///
+    /// # Errors
+    /// As [`preflight`], of what is on this host.
+    pub fn look_again(&self, request: &Request) -> Result<(), RestoreError> {
+        let Preflight { standing, manifest, owner, .. } = self;
+        let (places, own) = (self.places(request), version_directory(manifest));
+        let identifier = manifest.postgresql.system_identifier;
+        standing.look_again(&request.target_dir, identifier, &manifest.control.bytes)?;
+        standing.check_places(places)?;
+        apart::check(standing, places, &request.local_repositories, owner.as_ref(), &own)?;
+        mounted::check(standing, places, &own)
+    }
+
     /// `cause` broke off the restore after it had begun to write: an error that says what that left, and what to type.
     pub fn unfinished(&self, request: &Request, cause: impl Into<RestoreError>) -> RestoreError {
         let cause = cause.into();
-        let wal_dir = self.wal_dir.as_deref();
-        let mut written: Vec<PathBuf> =
-            filled(request, wal_dir, &self.tablespaces).map(Path::to_owned).collect();
+        let mut written: Vec<PathBuf> = self.places(request).all().map(Path::to_owned).collect();
         written.extend(self.configuration.entries());
         match self.standing.found() {
             Found::Cluster => written.clear(),
@@ -157,16 +177,6 @@ impl Preflight {
         }
         RestoreError::Unfinished { path: request.target_dir.clone(), written, cause: Box::new(cause) }
     }
-}
-
-/// The directories that a restore fills: the data directory, `pg_wal` where it lies elsewhere, tablespaces.
-fn filled<'a>(
-    request: &'a Request,
-    wal_dir: Option<&'a Path>,
-    tablespaces: &'a [Placed],
-) -> impl Iterator<Item = &'a Path> {
-    let own = [Some(request.target_dir.as_path()), wal_dir];
-    own.into_iter().flatten().chain(tablespaces.iter().map(|placed| placed.directory.as_path()))
 }
 
 /// Looks at everything. Of several repositories that hold the backup, the one that comes first gives it.
@@ -224,17 +234,13 @@ pub async fn preflight(
         configuration.go_on(&record.configuration);
     }
     let wal_dir = request.wal_dir.as_deref();
-    let asked = Asked {
-        target_dir: &request.target_dir,
-        wal_dir,
-        tablespaces: &tablespaces,
-        configuration: &configuration,
-        lineage: &lineage.id().to_string(),
-    };
-    standing.settle(&asked, &manifest, &version_directory(&manifest))?;
+    let places = Places { target_dir: &request.target_dir, wal_dir, tablespaces: &tablespaces };
+    let asked = Asked { places, configuration: &configuration, lineage: &lineage.id().to_string() };
+    let own = version_directory(&manifest);
+    standing.settle(&asked, &manifest, &own)?;
     let owner = ownership::decide(request.owner.as_deref(), &manifest.owner.user, &manifest.owner.group)?;
-    check_apart(request, &tablespaces, &standing, &manifest, owner.as_ref())?;
-    mounted::check(&standing, &asked, &version_directory(&manifest))?;
+    apart::check(&standing, places, &request.local_repositories, owner.as_ref(), &own)?;
+    mounted::check(&standing, places, &own)?;
     if !standing.is_nothing() {
         let archives: Vec<&Catalog> = held.iter().map(|(_, catalog)| catalog).collect();
         standing.keep(kept_wal::find(
@@ -246,23 +252,17 @@ pub async fn preflight(
         notes.extend(standing.kept_wal().iter().map(KeptWal::note));
         whole::check(&lineage, &manifest).await?;
     }
-    configuration.check(filled(request, wal_dir, &tablespaces))?;
+    configuration.check(places.all())?;
     check_directory_owner(&request.target_dir, owner.as_ref())?;
     runs::check_program(request, owner.as_ref())?;
     let replayed = examine_replayed(&plan, &tablespaces, &standing, owner.as_ref(), request)?;
     // What is filled and was there is given away, what it lies in is not.
-    let given = filled(request, wal_dir, &tablespaces).map(|path| (path, path.parent().unwrap_or(path)));
+    let given = places.all().map(|path| (path, path.parent().unwrap_or(path)));
     for (path, entered) in given.chain(request.config_to.as_deref().map(|path| (path, path))) {
         places::check(path, entered, owner.as_ref())?;
     }
-    let spaces = space::measure(Filled {
-        target_dir: &request.target_dir,
-        wal_dir,
-        tablespaces: &tablespaces,
-        manifest: &manifest,
-        plan: &plan,
-        present: &standing.present,
-    })?;
+    let spaces =
+        space::measure(Filled { places, manifest: &manifest, plan: &plan, present: standing.present() })?;
     notes.extend(plan.notes.iter().cloned());
     let installation = runs::find_server(request, manifest.postgresql.major, &mut notes)?;
     let Findings { warnings, notes: of_host, resorted } =
@@ -343,44 +343,6 @@ fn check_directories(request: &Request) -> Result<Standing, RestoreError> {
         }
     }
     Ok(standing)
-}
-
-/// Whether every place is apart from the others and from repositories, and where something is in place, whether all that
-/// would be removed is the cluster's.
-fn check_apart(
-    request: &Request,
-    tablespaces: &[Placed],
-    standing: &Standing,
-    manifest: &Manifest,
-    owner: Option<&Account>,
-) -> Result<(), RestoreError> {
-    let wal_dir = request.wal_dir.as_deref();
-    let emptied = standing.emptied().iter().map(PathBuf::as_path);
-    let all = filled(request, wal_dir, tablespaces).chain(emptied.clone());
-    contents::check_overlap(all, &request.local_repositories)?;
-    if standing.is_nothing() {
-        return Ok(());
-    }
-    contents::check_no_links(&request.target_dir, &[OWN_DIRECTORY, "global"])?;
-    let users: Vec<u32> = std::fs::metadata(&request.target_dir)
-        .map(|found| found.uid())
-        .into_iter()
-        .chain([owner.map_or_else(|| Account::current().uid, |owner| owner.uid)])
-        .collect();
-    for place in filled(request, wal_dir, tablespaces).skip(1).chain(emptied.clone()) {
-        contents::check_owner(place, &users)?;
-    }
-    if let Some(wal_dir) = wal_dir {
-        contents::check_wal(wal_dir)?;
-    }
-    for directory in [Some(request.target_dir.as_path()), wal_dir].into_iter().flatten() {
-        contents::check_mounts(directory, "")?;
-    }
-    let own = version_directory(manifest);
-    for directory in tablespaces.iter().map(|placed| placed.directory.as_path()).chain(emptied) {
-        contents::check_mounts(directory, &own)?;
-    }
-    Ok(())
 }
 
 /// PostgreSQL starts only in a directory that its own user owns (`checkDataDir` in `miscinit.c`). Root gives the directory
@@ -513,12 +475,16 @@ mod tests {
     #[allow(clippy::disallowed_methods)]
     fn a_running_server_and_an_unfinished_restore_are_told_apart() {
         let directory = tempfile::tempdir().unwrap();
-        let target = directory.path().to_owned();
-        std::fs::create_dir(target.join("highwater")).unwrap();
+        let target = directory.path().join("data");
+        std::fs::create_dir_all(target.join("highwater")).unwrap();
         std::fs::write(target.join(crate::rebuild::INCOMPLETE_MARKER), "").unwrap();
         assert!(matches!(check_directories(&request(target.clone())), Err(RestoreError::Incomplete { .. })));
-        std::fs::write(target.join("postmaster.pid"), format!("{}\n", std::process::id())).unwrap();
-        assert!(matches!(check_directories(&request(target.clone())), Err(RestoreError::Running { .. })));
+        let mut server = crate::server::pretend("postgres", &target);
+        std::fs::write(target.join("postmaster.pid"), format!("{}\n", server.id())).unwrap();
+        let running = check_directories(&request(target.clone()));
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(matches!(running, Err(RestoreError::Running { .. })));
         std::fs::write(target.join("postmaster.pid"), "999999999\n").unwrap();
         assert!(matches!(check_directories(&request(target)), Err(RestoreError::Incomplete { .. })));
     }

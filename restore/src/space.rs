@@ -11,7 +11,7 @@ use highwater_archive::manifest::Manifest;
 use highwater_pitr::plan::Plan;
 
 use crate::error::RestoreError;
-use crate::tablespaces::Placed;
+use crate::filled::Places;
 
 /// `max_wal_size` of a server that is told none: WAL that recovery may leave in `pg_wal` before a restartpoint removes it.
 const WAL_ON_DISK_BYTES: u64 = 1 << 30;
@@ -30,12 +30,8 @@ pub struct Space {
 /// What a restore fills, and with what.
 #[derive(Debug, Clone, Copy)]
 pub struct Filled<'a> {
-    /// The data directory.
-    pub target_dir: &'a Path,
-    /// The place of `pg_wal`, when not in the data directory.
-    pub wal_dir: Option<&'a Path>,
-    /// The tablespaces.
-    pub tablespaces: &'a [Placed],
+    /// The directories.
+    pub places: Places<'a>,
     /// The backup.
     pub manifest: &'a Manifest,
     /// The WAL.
@@ -46,7 +42,7 @@ pub struct Filled<'a> {
 
 /// Sums what goes to each filesystem, and compares with what is free there.
 pub fn measure(filled: Filled<'_>) -> Result<Vec<Space>, RestoreError> {
-    let Filled { target_dir, wal_dir, tablespaces, manifest, plan, present } = filled;
+    let Filled { places: Places { target_dir, wal_dir, tablespaces }, manifest, plan, present } = filled;
     let bytes_of = |oid: u32| {
         manifest
             .tablespaces

@@ -9,6 +9,7 @@
 //! belongs to it; so may the owner and the jobs. Backup, lineage and places may not. With `--delta` the backup may be another one of the
 //! same cluster, since every byte is compared with it.
 
+mod asked;
 mod at_rest;
 mod links;
 
@@ -17,16 +18,20 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use highwater_archive::manifest::{BackupId, Manifest};
+use highwater_pitr::control::{ClusterState, ControlFile};
 
-use self::at_rest::{check_archived, check_cluster_at_rest, check_never_started, read_control};
+pub use self::asked::Asked;
+use self::at_rest::{
+    check_archived, check_cluster_at_rest, check_never_started, check_none_unseen, read_control,
+};
 use self::links::{Links, check_unused};
 use crate::error::RestoreError;
+use crate::filled::Places;
 use crate::kept_wal::KeptWal;
-use crate::outside::Relocation;
 use crate::places::{self, LOST_AND_FOUND, Purpose};
 use crate::rebuild::{InPlace, Reading};
 use crate::server;
-use crate::tablespaces::{Mapping, Placed};
+use crate::tablespaces::Mapping;
 use crate::unfinished::{self, CONTROL_FILE, Record};
 
 /// What stands at the target.
@@ -35,14 +40,12 @@ pub struct Standing {
     found: Found,
     /// What an earlier restore left in a cluster: nothing of it is believed.
     history: Option<Box<Record>>,
-    /// The `pg_control` of a cluster.
-    control: Option<Vec<u8>>,
+    /// The `pg_control` of a cluster, and its bytes.
+    control: Option<(ControlFile, Vec<u8>)>,
     links: Links,
     delta: bool,
-    /// Files in all places, as far as they were counted.
-    pub files: u64,
-    /// What each place takes of its filesystem, in bytes.
-    pub present: Vec<(PathBuf, u64)>,
+    files: u64,
+    present: Vec<(PathBuf, u64)>,
     emptied: Vec<PathBuf>,
     kept_wal: Vec<KeptWal>,
 }
@@ -80,6 +83,7 @@ impl Standing {
             }
             Some(record) => {
                 // A server may have run since.
+                check_none_unseen(target)?;
                 if target.join(CONTROL_FILE).exists() {
                     check_archived(target)?;
                 }
@@ -96,7 +100,7 @@ impl Standing {
         };
         let links = Links::of(target);
         let is_cluster = matches!(found, Found::Cluster);
-        let control = if is_cluster { read_control(target)?.map(|(_, bytes)| bytes) } else { None };
+        let control = if is_cluster { read_control(target)? } else { None };
         Ok(Standing {
             found,
             history,
@@ -136,11 +140,14 @@ impl Standing {
         }
         match &self.found {
             Found::Nothing => places::check_empty(Purpose::Target, target)?,
-            Found::Unfinished(_) => check_never_started(target, control)?,
+            Found::Unfinished(_) => {
+                check_none_unseen(target)?;
+                check_never_started(target, control)?;
+            }
             Found::Cluster => check_cluster_at_rest(target)?,
         }
         // A server that ran meanwhile has written WAL that was not seen.
-        if self.control.is_some() && self.control != read_control(target)?.map(|(_, bytes)| bytes) {
+        if self.control.is_some() && self.control != read_control(target)? {
             return Err(RestoreError::Changed { path: target.to_owned() });
         }
         self.check_identifier(target, identifier)
@@ -176,23 +183,17 @@ impl Standing {
     ///
     /// # Errors
     /// [`RestoreError::Place`], [`RestoreError::InUse`].
-    pub fn check_places(
-        &self,
-        target: &Path,
-        wal_dir: Option<&Path>,
-        tablespaces: &[Placed],
-    ) -> Result<(), RestoreError> {
-        let wal = wal_dir.map(|directory| (Purpose::Wal, directory));
-        let tablespaces = tablespaces.iter();
-        let tablespaces =
-            tablespaces.map(|placed| (Purpose::Tablespace(placed.oid), placed.directory.as_path()));
-        for (what, place) in wal.into_iter().chain(tablespaces) {
-            self.check_place(what, place)?;
-            if !self.is_nothing() {
-                check_unused(place, target)?;
-            }
+    pub fn check_places(&self, places: Places<'_>) -> Result<(), RestoreError> {
+        places.others().try_for_each(|(what, place)| self.check_place(what, place))?;
+        self.check_unused(places)
+    }
+
+    /// Whether no other server uses one of the places but the data directory.
+    fn check_unused(&self, places: Places<'_>) -> Result<(), RestoreError> {
+        if self.is_nothing() {
+            return Ok(());
         }
-        self.emptied.iter().try_for_each(|place| check_unused(place, target))
+        self.other_places(places).try_for_each(|place| check_unused(place, places.target_dir))
     }
 
     /// The backup that an unfinished restore is of: the one to go on with, unless another is asked for.
@@ -295,40 +296,38 @@ impl Standing {
         manifest: &Manifest,
         version_directory: &str,
     ) -> Result<(), RestoreError> {
+        let places = asked.places;
         if let Found::Unfinished(record) = &self.found {
-            let path = asked.target_dir.to_owned();
-            if let Some(what) = difference(record, asked, manifest, self.delta) {
+            let path = places.target_dir.to_owned();
+            if let Some(what) = asked.difference(record, manifest, self.delta) {
                 return Err(RestoreError::OtherRestore { path, what });
             }
-            check_never_started(asked.target_dir, &manifest.control.bytes)?;
+            check_never_started(places.target_dir, &manifest.control.bytes)?;
         }
         if self.is_nothing() {
             return Ok(());
         }
-        self.find_emptied(asked);
-        for place in self.other_places(asked) {
-            check_unused(place, asked.target_dir)?;
-        }
-        self.count(asked, version_directory)
+        self.find_emptied(places);
+        self.check_unused(places)?;
+        self.count(places, version_directory)
     }
 
-    /// Every place but the data directory.
-    fn other_places<'s>(&'s self, asked: &'s Asked<'_>) -> impl Iterator<Item = &'s Path> {
-        let tablespaces = asked.tablespaces.iter().map(|placed| &placed.directory).chain(&self.emptied);
-        asked.wal_dir.into_iter().chain(tablespaces.map(PathBuf::as_path))
+    /// Every place but the data directory, what is emptied too.
+    fn other_places<'s>(&'s self, places: Places<'s>) -> impl Iterator<Item = &'s Path> {
+        places.others().map(|(_, place)| place).chain(self.emptied.iter().map(PathBuf::as_path))
     }
 
     /// What is in other places and is emptied, and how everything that is there is read; `None` where nothing is.
     pub fn in_place(&self) -> Option<InPlace> {
         let reading = match &self.found {
             Found::Nothing => return None,
-            Found::Cluster => Reading::PageCache,
+            Found::Cluster => reading_of(self.control.as_ref().map(|(control, _)| control.state)),
             Found::Unfinished(_) => Reading::Disk,
         };
         Some(InPlace { reading, emptied: self.emptied.clone(), kept_wal: self.kept_wal.clone() })
     }
 
-    fn find_emptied(&mut self, asked: &Asked<'_>) {
+    fn find_emptied(&mut self, places: Places<'_>) {
         let recorded = match &self.found {
             Found::Unfinished(record) => {
                 let tablespaces = record.restore.tablespaces.iter().map(|tablespace| &tablespace.directory);
@@ -336,12 +335,11 @@ impl Standing {
             }
             _ => Vec::new(),
         };
-        let gone = |oid: u32| asked.tablespaces.iter().all(|placed| placed.oid != oid);
+        let gone = |oid: u32| places.tablespaces.iter().all(|placed| placed.oid != oid);
         let linked = self.links.tablespaces.iter().filter(|(oid, _)| gone(*oid));
         let mut emptied: Vec<PathBuf> = Vec::new();
         for directory in recorded.into_iter().chain(linked.map(|(_, directory)| directory.clone())) {
-            let is_used =
-                asked.tablespaces.iter().any(|placed| places::overlap(&placed.directory, &directory));
+            let is_used = places.tablespaces().any(|(_, place)| places::overlap(place, &directory));
             if !is_used && directory.is_dir() && self.owns(&directory) && !emptied.contains(&directory) {
                 emptied.push(directory);
             }
@@ -349,14 +347,14 @@ impl Standing {
         self.emptied = emptied;
     }
 
-    fn count(&mut self, asked: &Asked<'_>, version_directory: &str) -> Result<(), RestoreError> {
-        let mut places = vec![(asked.target_dir.to_owned(), asked.target_dir.to_owned())];
-        for place in self.other_places(asked) {
-            let is_wal = asked.wal_dir == Some(place);
-            let counted = if is_wal { place.to_owned() } else { place.join(version_directory) };
-            places.push((place.to_owned(), counted));
+    fn count(&mut self, places: Places<'_>, version_directory: &str) -> Result<(), RestoreError> {
+        let mut counted = vec![(places.target_dir.to_owned(), places.target_dir.to_owned())];
+        for place in self.other_places(places) {
+            let is_wal = places.wal_dir == Some(place);
+            let below = if is_wal { place.to_owned() } else { place.join(version_directory) };
+            counted.push((place.to_owned(), below));
         }
-        for (place, counted) in places {
+        for (place, counted) in counted {
             let (files, bytes) = count_below(&counted)?;
             self.files += files;
             self.present.push((place, bytes));
@@ -375,6 +373,16 @@ impl Standing {
         self.kept_wal = kept_wal;
     }
 
+    /// Files in all places, as far as they were counted.
+    pub fn files(&self) -> u64 {
+        self.files
+    }
+
+    /// What each place takes of its filesystem, in bytes.
+    pub fn present(&self) -> &[(PathBuf, u64)] {
+        &self.present
+    }
+
     /// WAL that is in no archive, to be moved aside.
     pub fn kept_wal(&self) -> &[KeptWal] {
         &self.kept_wal
@@ -383,6 +391,16 @@ impl Standing {
     /// Directories of tablespaces that the backup does not have, to be emptied.
     pub fn emptied(&self) -> &[PathBuf] {
         &self.emptied
+    }
+}
+
+/// How the files of a cluster are read that was in this state when it was last written. Stopped cleanly, a server has made all that it wrote
+/// durable, or it would have ended in a panic. After anything else a write may have failed that the page cache still shows; a
+/// standby that is stopped need not have made a restartpoint (`CreateRestartPoint` in PostgreSQL's `xlog.c`).
+fn reading_of(state: Option<ClusterState>) -> Reading {
+    match state {
+        Some(ClusterState::ShutDown) => Reading::PageCache,
+        _ => Reading::Disk,
     }
 }
 
@@ -395,63 +413,6 @@ pub struct Named<'a> {
     pub wal_dir: bool,
     /// Places for tablespaces.
     pub mappings: &'a [Mapping],
-}
-
-/// What a restore is asked to fill, for comparison.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// The data directory.
-    pub target_dir: &'a Path,
-    /// The place of `pg_wal`.
-    pub wal_dir: Option<&'a Path>,
-    /// The backup's tablespaces.
-    pub tablespaces: &'a [Placed],
-    /// Where configuration goes.
-    pub configuration: &'a Relocation,
-    /// Its lineage.
-    pub lineage: &'a str,
-}
-
-/// What of an unfinished restore is not as it is asked for, in words.
-fn difference(record: &Record, asked: &Asked<'_>, manifest: &Manifest, delta: bool) -> Option<String> {
-    let at = |path: Option<&Path>| {
-        path.map_or_else(|| "inside".to_owned(), |path| format!("in {}", path.display()))
-    };
-    if !delta && record.restore.lineage != asked.lineage {
-        return Some(format!(
-            "it is of lineage {}, and this one of {}",
-            record.restore.lineage, asked.lineage
-        ));
-    }
-    if !delta && record.restore.backup != manifest.backup.as_str() {
-        return Some(format!(
-            "it is of backup {}, and this one of {}",
-            record.restore.backup, manifest.backup
-        ));
-    }
-    if record.restore.wal_dir.as_deref() != asked.wal_dir {
-        let (was, now) = (at(record.restore.wal_dir.as_deref()), at(asked.wal_dir));
-        return Some(format!("it puts pg_wal {was}, and this one {now}"));
-    }
-    for placed in asked.tablespaces {
-        let was = record.restore.tablespaces.iter().find(|tablespace| tablespace.oid == placed.oid);
-        let (oid, now) = (placed.oid, placed.directory.display());
-        match was {
-            Some(was) if was.directory != placed.directory => {
-                return Some(format!(
-                    "it puts tablespace {oid} in {}, and this one in {now}",
-                    was.directory.display()
-                ));
-            }
-            _ => {}
-        }
-    }
-    let config_to = asked.configuration.directory();
-    if record.restore.config_to.as_deref() != config_to {
-        let (was, now) = (at(record.restore.config_to.as_deref()), at(config_to));
-        return Some(format!("it puts configuration {was}, and this one {now}"));
-    }
-    None
 }
 
 /// The files below a directory, which may be absent, and what they take of the filesystem, in bytes. No link is followed.

@@ -5,7 +5,7 @@
 //! same command goes on where it was cut off, and no other restore takes a directory for its own that it did not begin to fill.
 //!
 //! Order is the safety. Beginning: the record, then the files in the other places, then whatever made the directory a cluster is
-//! taken away (`pg_control` first of all), each durable before the next. Ending: `pg_control`, then the record goes, then
+//! taken away (`pg_control` first of all, by a rename, so that it is whole wherever it is), each durable before the next. Ending: `pg_control`, then the record goes, then
 //! those files. Cut off anywhere, what is there is a cluster that nothing has touched, a directory without `pg_control` that
 //! the record tells of, or a finished cluster. A new restore that finds a place taken when it is to be marked takes back what it
 //! has written: nothing else was changed yet.
@@ -16,8 +16,7 @@
 mod lock;
 
 use std::collections::BTreeSet;
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use highwater_archive::durable::{self, Published};
@@ -28,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::RestoreError;
 use crate::ownership::{self, Account};
 use crate::places::{self, PLACE_MARKER, Purpose};
-use crate::rebuild::{INCOMPLETE_MARKER, OWN_DIRECTORY};
+use crate::rebuild::{Claimed, INCOMPLETE_MARKER, OWN_DIRECTORY};
 use crate::server;
 use crate::tablespaces::Placed;
 use lock::Lock;
@@ -45,6 +44,9 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// The file without which no server starts.
 pub const CONTROL_FILE: &str = "global/pg_control";
+
+/// Where it is put until it is known that no server runs, in our own directory: what is in that goes with the first change.
+const CONTROL_ASIDE: &str = "highwater/pg_control.aside";
 
 /// Which restore was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,6 +219,7 @@ impl Record {
 #[derive(Debug)]
 pub struct Taken {
     data_dir: PathBuf,
+    claimed: Claimed,
     lock: Lock,
 }
 
@@ -229,7 +232,9 @@ pub fn take(data_dir: &Path, owner: Option<&Account>) -> Result<Taken, RestoreEr
     ownership::make_directory(data_dir, owner)?;
     ownership::make_directory(&own, owner)?;
     let lock = Lock::take(&own)?.ok_or_else(|| RestoreError::AtWork { path: data_dir.to_owned() })?;
-    Ok(Taken { data_dir: data_dir.to_owned(), lock })
+    let failed = |source| RestoreError::Io { what: "look at", path: data_dir.to_owned(), source };
+    let claimed = Claimed::of(data_dir, File::open(data_dir).map_err(failed)?).map_err(failed)?;
+    Ok(Taken { data_dir: data_dir.to_owned(), claimed, lock })
 }
 
 /// A restore that is at work: the locks, and what is to be taken away when it has come to its end.
@@ -240,6 +245,7 @@ pub struct Claim {
     /// The places that were marked just now, where the record is new too.
     marked: Vec<PathBuf>,
     goes_on: bool,
+    claimed: Vec<Claimed>,
     locks: Vec<Lock>,
 }
 
@@ -263,7 +269,7 @@ impl Taken {
         owns: &dyn Fn(&Path) -> bool,
         owner: Option<&Account>,
     ) -> Result<Claim, RestoreError> {
-        let Taken { data_dir, lock } = self;
+        let Taken { data_dir, claimed, lock } = self;
         let marker = data_dir.join(INCOMPLETE_MARKER);
         if Record::read(&data_dir)?.as_ref() != Some(&record) {
             let text = record.text(&data_dir)?;
@@ -273,7 +279,8 @@ impl Taken {
                 return Err(RestoreError::AtWork { path: data_dir });
             }
         }
-        let mut claim = Claim { data_dir, record, marked: Vec::new(), goes_on, locks: vec![lock] };
+        let (claimed, locks) = (vec![claimed], vec![lock]);
+        let mut claim = Claim { data_dir, record, marked: Vec::new(), goes_on, claimed, locks };
         match give(&marker, owner).and_then(|()| claim.mark_places(owns, owner)) {
             Ok(()) => Ok(claim),
             Err(error) => Err(claim.give_up(error)),
@@ -291,7 +298,9 @@ impl Claim {
             ownership::make_directory(place, owner)?;
             let at_work = || RestoreError::AtWork { path: place.to_owned() };
             let marked = |mark: PathBuf| RestoreError::Marked { path: place.to_owned(), mark };
-            self.locks.push(Lock::take(place)?.ok_or_else(at_work)?);
+            let lock = Lock::take(place)?.ok_or_else(at_work)?;
+            self.claimed.push(lock.claimed(place)?);
+            self.locks.push(lock);
             let is_ours = owns(place);
             let mark = place.join(PLACE_MARKER);
             match durable::write_new(&mark, &[&self.record.id, "\n"])? {
@@ -315,25 +324,37 @@ impl Claim {
     /// [`RestoreError::Running`]; [`RestoreError::Io`], [`RestoreError::Durable`]. A record that is new is gone then, if the
     /// cluster is whole.
     pub fn unmake_cluster(self) -> Result<Claim, RestoreError> {
-        let path = self.data_dir.join(CONTROL_FILE);
-        let failed = |source| RestoreError::Io { what: "read", path: path.clone(), source };
-        let (found, bytes) = match path.metadata().and_then(|found| Ok((found, std::fs::read(&path)?))) {
-            Ok(found) => found,
+        let (path, aside) = (self.data_dir.join(CONTROL_FILE), self.data_dir.join(CONTROL_ASIDE));
+        match path.symlink_metadata() {
+            Ok(_) => {}
             // No directory `global` is no cluster either.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self),
-            Err(error) => return Err(self.give_up(failed(error))),
-        };
-        durable::remove(&path)?;
+            Err(source) => return Err(self.give_up(RestoreError::Io { what: "look at", path, source })),
+        }
+        // What an attempt that was cut off has left there is of no use beside one that a server would take.
+        match durable::remove(&aside).and_then(|()| durable::move_new(&path, &aside)) {
+            Ok(Published::New) => {}
+            Ok(Published::Exists) => {
+                let path = self.data_dir.clone();
+                return Err(self.give_up(RestoreError::AtWork { path }));
+            }
+            Err(error) if path.exists() => return Err(self.give_up(error.into())),
+            Err(error) => return Err(error.into()),
+        }
         if !server::is_occupied(&self.data_dir) {
             return Ok(self);
         }
-        durable::replace(&path, &[bytes])?;
-        let file = File::open(&path).map_err(failed)?;
-        file.set_permissions(Permissions::from_mode(found.mode() & 0o7777)).map_err(failed)?;
-        ownership::give(&file, Some(&Account::of(found.uid(), found.gid()))).map_err(failed)?;
-        durable::fsync_file(&path)?;
+        // Where somebody else has put one meanwhile, that stays.
+        if durable::move_new(&aside, &path)? == Published::Exists {
+            durable::remove(&aside)?;
+        }
         let path = self.data_dir.clone();
         Err(self.give_up(RestoreError::Running { path }))
+    }
+
+    /// The directories that are this restore's, the data directory first.
+    pub fn claimed(&self) -> &[Claimed] {
+        &self.claimed
     }
 
     /// What is new of the marks goes again, since nothing else was changed; why it could not is less than why it must.

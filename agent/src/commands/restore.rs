@@ -54,7 +54,16 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         report::result(&plan.to_string());
     }
     let claim = begin(&preflight, &request, context.clock.now()).map_err(problem)?;
-    let rebuilt = rebuild_data(context, &preflight, &request, args.jobs(&sources, &preflight)).await?;
+    let options = RebuildOptions {
+        data_dir: request.target_dir.clone(),
+        wal_dir: preflight.wal_dir.clone(),
+        tablespaces: preflight.tablespaces.clone(),
+        owner: preflight.owner.clone(),
+        claimed: claim.claimed().to_vec(),
+        jobs: args.jobs(&sources, &preflight),
+        in_place: preflight.standing.in_place(),
+    };
+    let rebuilt = rebuild_data(context, &preflight, &request, options).await?;
     let now = context.clock.now();
     let finished = finish(claim, &preflight, &request, sources.cluster(), &planned, now).map_err(problem)?;
     let took = begun.elapsed();
@@ -102,16 +111,8 @@ async fn rebuild_data(
     context: &Context,
     preflight: &Preflight,
     request: &Request,
-    jobs: usize,
+    options: RebuildOptions,
 ) -> anyhow::Result<Rebuilt> {
-    let options = RebuildOptions {
-        data_dir: request.target_dir.clone(),
-        wal_dir: preflight.wal_dir.clone(),
-        tablespaces: preflight.tablespaces.clone(),
-        owner: preflight.owner.clone(),
-        jobs,
-        in_place: preflight.standing.in_place(),
-    };
     let progress = Arc::new(context.progress("restoring", preflight.manifest.counts.bytes));
     let (lineage, manifest) = (preflight.lineage.clone(), preflight.manifest.clone());
     let runtime = tokio::runtime::Handle::current();

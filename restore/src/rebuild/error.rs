@@ -1,6 +1,7 @@
 //! What can go wrong while a data directory is rebuilt.
 
 use std::io;
+use std::path::PathBuf;
 
 use highwater_archive::durable::DurableError;
 use highwater_archive::lineage::LineageError;
@@ -57,6 +58,18 @@ pub enum RebuildError {
         /// Bytes found.
         found: u64,
     },
+    /// A directory is not the one that was marked as this restore's.
+    #[error("{} is not the directory any more that this restore has marked as its own", path.display())]
+    Exchanged {
+        /// Its name.
+        path: PathBuf,
+    },
+    /// A filesystem that was not there when it was looked for.
+    #[error("another filesystem is mounted in {path}, which is to be filled: nothing on it was changed")]
+    Mounted {
+        /// Where it is, or what was looked for on it.
+        path: String,
+    },
     /// The local disk.
     #[error("cannot {operation} {path}: {source}")]
     Io {
@@ -94,6 +107,10 @@ impl RebuildError {
             Self::Hostile(_) => {
                 Some("this is not what highwater writes; keep the repository for examination".into())
             }
+            Self::Exchanged { .. } => {
+                Some("see what was mounted or moved there meanwhile, and undo it".into())
+            }
+            Self::Mounted { .. } => Some("unmount it".into()),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free space there".into())
             }

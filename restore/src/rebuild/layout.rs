@@ -3,12 +3,14 @@
 //! A file list is data from a repository, so nothing in it decides where we write. Every place is reached through one of a few
 //! **roots**, directories that the person named (the data directory, `--wal-dir`, each tablespace) or that we made below
 //! them, each held open. Paths below a root have no `..` ([`FilePath`] refuses it), are opened relative to the root's
-//! descriptor, and never through a symbolic link (`openat2` with `RESOLVE_NO_SYMLINKS`, or `O_NOFOLLOW` on a kernel without
-//! it). Directories, links and empty files are made exclusively: one that is already there is an error, never taken over. Only where
+//! descriptor, never through a symbolic link (`openat2` with `RESOLVE_NO_SYMLINKS`, or `O_NOFOLLOW` on a kernel without
+//! it) and never across a mount (`RESOLVE_NO_XDEV`, or by the device): preflight has seen none there, so one is somebody's who came
+//! meanwhile. A root must be the very directory that was marked as this restore's. Directories, links and empty files are made exclusively: one that is already there is an error, never taken over. Only where
 //! a restore goes on in place may a directory be there, of which [`super::sweep`] has seen that it is one.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,7 +24,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::work::Place;
-use super::{OUTSIDE_DIRECTORY, OWN_DIRECTORY, RebuildError, RebuildOptions};
+use super::{Claimed, OUTSIDE_DIRECTORY, OWN_DIRECTORY, RebuildError, RebuildOptions};
 use crate::contents;
 use crate::ownership::{self, Account};
 
@@ -43,12 +45,14 @@ const OUTSIDE: RootIndex = 1;
 struct Root {
     path: PathBuf,
     directory: OwnedFd,
+    device: u64,
 }
 
 /// All places of a cluster.
 #[derive(Debug)]
 pub struct Layout {
     roots: Vec<Root>,
+    claimed: Vec<Claimed>,
     wal: Option<RootIndex>,
     /// Root of each tablespace that lies elsewhere, by oid.
     tablespaces: Vec<(u32, RootIndex)>,
@@ -70,8 +74,9 @@ impl Layout {
         durable::create_dir_all_durable(&data_dir.join(OWN_DIRECTORY))?;
         let in_place = options.in_place.is_some();
         let lacks_openat2 = AtomicBool::new(false);
-        let (roots, wal, tablespaces) = (vec![Root::open(data_dir)?], None, Vec::new());
-        let mut layout = Layout { roots, wal, tablespaces, owner, mode, in_place, lacks_openat2 };
+        let claimed = options.claimed.clone();
+        let (roots, wal, tablespaces) = (vec![Root::open(data_dir, &claimed)?], None, Vec::new());
+        let mut layout = Layout { roots, claimed, wal, tablespaces, owner, mode, in_place, lacks_openat2 };
         if in_place {
             layout.clear_own_directory()?;
         }
@@ -88,7 +93,7 @@ impl Layout {
         ownership::make_directory(path, self.owner.as_ref())?;
         let index = RootIndex::try_from(self.roots.len())
             .map_err(|_| RebuildError::Hostile("more tablespaces than can be".into()))?;
-        self.roots.push(Root::open(path)?);
+        self.roots.push(Root::open(path, &self.claimed)?);
         Ok(index)
     }
 
@@ -102,10 +107,16 @@ impl Layout {
         self.owner.as_ref()
     }
 
-    /// Every root's path with its open descriptor.
-    pub(super) fn roots(&self) -> impl Iterator<Item = (RootIndex, &Path, &OwnedFd)> {
-        let all = (0..).zip(&self.roots);
-        all.map(|(index, root)| (index, root.path.as_path(), &root.directory))
+    /// Every root's path.
+    pub(super) fn roots(&self) -> impl Iterator<Item = (RootIndex, &Path)> {
+        (0..).zip(&self.roots).map(|(index, root)| (index, root.path.as_path()))
+    }
+
+    /// One root's path with its open descriptor for each filesystem.
+    pub(super) fn filesystems(&self) -> impl Iterator<Item = (&Path, &OwnedFd)> {
+        let mut met = BTreeSet::new();
+        let first = self.roots.iter().filter(move |root| met.insert(root.device));
+        first.map(|root| (root.path.as_path(), &root.directory))
     }
 
     /// Whether an entry of a root is the cluster's, and not something that lies beside it ([`contents`]).
@@ -261,7 +272,11 @@ impl Layout {
         place: Place<'_>,
         source: impl Into<io::Error>,
     ) -> RebuildError {
-        RebuildError::Io { operation, path: self.name(place), source: source.into() }
+        let (path, source) = (self.name(place), source.into());
+        if source.raw_os_error() == Some(Errno::XDEV.raw_os_error()) {
+            return RebuildError::Mounted { path };
+        }
+        RebuildError::Io { operation, path, source }
     }
 
     fn make_dir_below(&self, root: RootIndex, below: &[u8], mode: u32) -> Result<(), RebuildError> {
@@ -321,14 +336,19 @@ impl Layout {
         let root = self.roots.get(usize::from(place.root)).ok_or(Errno::BADF)?;
         let path = OsStr::from_bytes(place.path);
         if !self.lacks_openat2.load(Ordering::Relaxed) {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
             match rustix::fs::openat2(root.directory.as_fd(), path, flags, mode, resolve) {
                 // Older kernels lack the call, and some sandboxes deny it.
                 Err(Errno::NOSYS | Errno::PERM) => self.lacks_openat2.store(true, Ordering::Relaxed),
                 answer => return answer,
             }
         }
-        rustix::fs::openat(root.directory.as_fd(), path, flags, mode)
+        let opened = rustix::fs::openat(root.directory.as_fd(), path, flags, mode)?;
+        // Every file is in a directory that was opened before.
+        if flags.contains(OFlags::DIRECTORY) && rustix::fs::fstat(&opened)?.st_dev != root.device {
+            return Err(Errno::XDEV);
+        }
+        Ok(opened)
     }
 
     fn root(&self, index: RootIndex) -> Result<&Root, RebuildError> {
@@ -337,15 +357,18 @@ impl Layout {
 }
 
 impl Root {
-    /// Opens a directory that the person named; a link there is theirs, and followed.
-    fn open(path: &Path) -> Result<Root, RebuildError> {
+    /// Opens a directory that the person named; a link there is theirs, and followed. It must be the one that was marked.
+    fn open(path: &Path, marked: &[Claimed]) -> Result<Root, RebuildError> {
         let opened = OpenOptions::new().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(path);
-        let file: File = opened.map_err(|source| RebuildError::Io {
+        let failed = |source| RebuildError::Io {
             operation: "open the directory",
             path: path.display().to_string(),
             source,
-        })?;
-        Ok(Root { path: path.to_owned(), directory: file.into() })
+        };
+        let directory: OwnedFd = opened.map_err(failed)?.into();
+        let found = Claimed::of(path, &directory).map_err(failed)?;
+        found.check(marked)?;
+        Ok(Root { path: path.to_owned(), directory, device: found.device() })
     }
 }
 

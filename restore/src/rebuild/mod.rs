@@ -15,6 +15,7 @@
 //! At the end one `syncfs` for each filesystem makes everything durable. `pg_control`, `backup_label` and the recovery
 //! settings are not written here but after that, by `finish`: until then nothing in the directory would start.
 
+mod claimed;
 mod compare;
 mod error;
 mod lane;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{FileListReader, Manifest};
 
+pub use claimed::Claimed;
 pub use compare::Reading;
 pub use error::RebuildError;
 pub use layout::Layout;
@@ -52,6 +54,8 @@ pub struct RebuildOptions {
     pub tablespaces: Vec<Placed>,
     /// Who gets the files, when that is not this process's user.
     pub owner: Option<Account>,
+    /// The directories that are marked as this restore's: none else is filled or emptied under one of their names.
+    pub claimed: Vec<Claimed>,
     /// How many packs are transferred at once, each by its own thread.
     pub jobs: usize,
     /// What is in these places is compared and kept where it is the same.

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::RebuildError;
@@ -27,14 +26,9 @@ pub(super) fn filesystems(layout: &Layout) -> Result<bool, RebuildError> {
     if !syncfs_reports_errors() {
         return Ok(false);
     }
-    let mut done: Vec<u64> = Vec::new();
-    for (_, path, directory) in layout.roots() {
-        let device = std::fs::metadata(path).map_err(|source| failed(path, source))?.dev();
-        if done.contains(&device) {
-            continue;
-        }
+    for (path, directory) in layout.filesystems() {
         match rustix::fs::syncfs(directory) {
-            Ok(()) => done.push(device),
+            Ok(()) => {}
             Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return Ok(false),
             Err(errno) => return Err(failed(path, errno.into())),
         }
@@ -58,7 +52,7 @@ fn one_by_one(layout: &Layout, work: &Work, version_directory: &str) -> Result<(
         let file = layout.open_to_write(place)?;
         rustix::fs::fsync(&file).map_err(|errno| layout.io("fsync", place, errno))?;
     }
-    let roots = layout.roots().map(|(index, path, _)| (Some(index), path.to_owned()));
+    let roots = layout.roots().map(|(index, path)| (Some(index), path.to_owned()));
     let mut directories: Vec<(Option<RootIndex>, PathBuf)> = roots.collect();
     while let Some((root, directory)) = directories.pop() {
         let failed =
@@ -103,6 +97,7 @@ mod tests {
             wal_dir: Some(at("wal")),
             tablespaces: vec![Placed { oid: 16384, original: "/x".into(), directory: at("space") }],
             owner: None,
+            claimed: Vec::new(),
             jobs: 1,
             in_place: None,
         };

@@ -289,6 +289,7 @@ mod tests {
             wal_dir: None,
             tablespaces: Vec::new(),
             owner: None,
+            claimed: Vec::new(),
             jobs: 1,
             in_place: None,
         };

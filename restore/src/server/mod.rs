@@ -7,6 +7,7 @@
 
 mod installation;
 mod postmaster;
+mod processes;
 mod psql;
 
 use std::fs::OpenOptions;
@@ -19,9 +20,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub use installation::Installation;
+pub use postmaster::{Postmaster, is_occupied, is_running, unseen};
 #[cfg(test)]
-pub(crate) use postmaster::pretend;
-pub use postmaster::{Postmaster, identity, is_occupied, is_running, unseen};
+pub(crate) use processes::pretend;
+pub use processes::{Process, identity};
 pub use psql::query;
 
 use crate::ownership::{self, Account};

@@ -57,10 +57,19 @@ pub fn check_cluster_at_rest(data_dir: &Path) -> Result<(), RestoreError> {
     if read_control(data_dir)?.is_none() {
         return Err(RestoreError::NoCluster { path, reason: format!("it has no {CONTROL_FILE}") });
     }
-    if let Some(pid) = server::unseen(data_dir) {
-        return Err(RestoreError::Unseen { path, pid });
-    }
+    check_none_unseen(data_dir)?;
     check_archived(data_dir)
+}
+
+/// Whether its pid file tells of no server that may run where it cannot be seen.
+///
+/// # Errors
+/// [`RestoreError::Unseen`].
+pub fn check_none_unseen(data_dir: &Path) -> Result<(), RestoreError> {
+    match server::unseen(data_dir) {
+        Some(pid) => Err(RestoreError::Unseen { path: data_dir.to_owned(), pid }),
+        None => Ok(()),
+    }
 }
 
 /// WAL that waits to be archived is in no archive, and would be removed with the rest.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::RestoreError;
+use crate::server::Process;
 use crate::{places, server};
 
 /// Where the links of a data directory lead.
@@ -29,27 +30,47 @@ impl Links {
     /// Whether one of them leads to this place.
     pub fn lead_to(&self, place: &Path) -> bool {
         let place = places::resolved(place);
+        self.places().any(|to| places::resolved(to) == place)
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Path> {
         let tablespaces = self.tablespaces.iter().map(|(_, directory)| directory);
-        self.wal.iter().chain(tablespaces).any(|to| places::resolved(to) == place)
+        self.wal.iter().chain(tablespaces).map(PathBuf::as_path)
     }
 }
 
-/// Whether no server of another data directory uses the place too, as one does whose directory was copied with its links: a server's
-/// processes work in its data directory (`ChangeToDataDir` in PostgreSQL's `miscinit.c`). Those of other users may not be seen.
+/// Whether no server of another data directory uses the place too, as one does whose directory was copied with its links. It may see the
+/// place by another name than we do, so directories are told apart by what they are. Servers of other users may not be seen.
 ///
 /// # Errors
 /// [`RestoreError::InUse`], with the data directory of the server that does.
 pub fn check_unused(place: &Path, target: &Path) -> Result<(), RestoreError> {
-    let target = server::identity(target);
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let directories: BTreeSet<PathBuf> = processes
-        .map(|process| process.path().join("cwd"))
-        .filter(|cwd| server::identity(cwd) != target)
-        .filter_map(|cwd| std::fs::read_link(cwd).ok())
-        .collect();
-    let mut servers = directories.into_iter().filter(|directory| directory.join("PG_VERSION").exists());
-    match servers.find(|directory| Links::of(directory).lead_to(place)) {
-        Some(data_dir) => Err(RestoreError::InUse { path: place.to_owned(), data_dir }),
-        None => Ok(()),
+    // A server has many processes.
+    let mut met = BTreeSet::from_iter(server::identity(target));
+    for process in Process::servers() {
+        let directory = process.directory();
+        let is_new = server::identity(&directory).is_some_and(|identity| met.insert(identity));
+        if is_new && leads_to(process, &Links::of(&directory), place) {
+            let data_dir = std::fs::read_link(&directory).unwrap_or(directory);
+            return Err(RestoreError::InUse { path: place.to_owned(), data_dir });
+        }
     }
+    Ok(())
+}
+
+/// Whether one of the links in the directory that a process works in leads to the place, as the process sees it.
+fn leads_to(process: Process, links: &Links, place: &Path) -> bool {
+    let (root, directory) = (process.root(), process.directory());
+    let is_our_root = server::identity(&root) == server::identity(Path::new("/"));
+    links.places().any(|to| {
+        // A link that is not absolute is already told from where it stands.
+        let seen = match to.strip_prefix("/") {
+            Ok(below) if !to.starts_with(&directory) => root.join(below),
+            _ => to.to_owned(),
+        };
+        match server::identity(&seen) {
+            Some(identity) => server::identity(place) == Some(identity),
+            None => is_our_root && places::resolved(to) == places::resolved(place),
+        }
+    })
 }

@@ -1,7 +1,6 @@
 //! What may be taken, and what is somebody's.
 
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
 use highwater_archive::durable;
 
@@ -19,12 +18,18 @@ fn what_another_server_uses_is_not_taken() {
     }
     std::fs::create_dir(at("space")).unwrap();
     assert!(check_unused(&at("space"), &at("copy")).is_ok());
-    let mut server = Command::new("sleep").arg("600").current_dir(at("original")).spawn().unwrap();
-    let refused = check_unused(&at("space"), &at("copy"));
-    let own = check_unused(&at("space"), &at("original"));
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let checked = |name: &str| {
+        let mut process = server::pretend(name, &at("original"));
+        let (other, own) = ("copy", "original");
+        let answers = [other, own].map(|target| check_unused(&at("space"), &at(target)));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        answers
+    };
+    let [refused, own] = checked("postgres");
     let refused = refused.unwrap_err();
+    // A shell that somebody left there serves nobody.
+    assert!(checked("sh").iter().all(Result::is_ok));
     assert!(matches!(&refused, RestoreError::InUse { data_dir, .. } if data_dir.ends_with("original")));
     assert!(refused.is_refusal() && own.is_ok(), "{refused}");
 }
@@ -99,4 +104,26 @@ fn wal_that_waits_to_be_archived_is_kept() {
     let refused = check_archived(scratch.path()).unwrap_err();
     let words = "2 files from 000000010000000000000002 on";
     assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
+}
+
+/// Only what a server has stopped cleanly on is read as any program reads it: after all else a write may have failed that the page
+/// cache still shows.
+#[test]
+fn what_was_not_stopped_cleanly_is_read_from_the_disk() {
+    for (state, reading) in [
+        (ClusterState::ShutDown, Reading::PageCache),
+        (ClusterState::ShutDownInRecovery, Reading::Disk),
+        (ClusterState::InProduction, Reading::Disk),
+        (ClusterState::InCrashRecovery, Reading::Disk),
+        (ClusterState::StartingUp, Reading::Disk),
+    ] {
+        assert_eq!(reading_of(Some(state)), reading, "{state:?}");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let mut control = include_bytes!("../../../pitr/fixtures/control/17.bin").to_vec();
+    control.resize(highwater_pitr::control::CONTROL_FILE_BYTES, 0);
+    std::fs::create_dir(scratch.path().join("global")).unwrap();
+    durable::replace(&scratch.path().join(CONTROL_FILE), &[&control]).unwrap();
+    let standing = Standing::look(scratch.path(), true).unwrap();
+    assert_eq!(standing.in_place().unwrap().reading, Reading::PageCache);
 }

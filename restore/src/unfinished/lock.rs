@@ -12,9 +12,13 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::error::RestoreError;
+use crate::rebuild::Claimed;
 
 /// Who merely looks whether a restore is at work is gone again within this time.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+/// How often the lock is asked for meanwhile.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
 
 /// The lock on a directory. Whoever was started meanwhile may hold a copy of the open file, so closing it does not end the lock.
 #[derive(Debug)]
@@ -23,14 +27,24 @@ pub(super) struct Lock(File);
 impl Lock {
     /// Has it alone; `None` where another restore has it.
     pub(super) fn take(directory: &Path) -> Result<Option<Lock>, RestoreError> {
+        Lock::take_within(directory, LONGEST_LOOK)
+    }
+
+    fn take_within(directory: &Path, patience: Duration) -> Result<Option<Lock>, RestoreError> {
         let begun = Instant::now();
         loop {
             let lock = Lock::attempt(directory, FlockOperation::NonBlockingLockExclusive)?;
-            if lock.is_some() || begun.elapsed() >= LONGEST_LOOK {
+            if lock.is_some() || begun.elapsed() >= patience {
                 return Ok(lock);
             }
-            std::thread::sleep(LONGEST_LOOK / 50);
+            std::thread::sleep(BETWEEN_ATTEMPTS);
         }
+    }
+
+    /// Which directory is locked, by the name that it was locked by.
+    pub(super) fn claimed(&self, directory: &Path) -> Result<Claimed, RestoreError> {
+        let failed = |source| RestoreError::Io { what: "look at", path: directory.to_owned(), source };
+        Claimed::of(directory, &self.0).map_err(failed)
     }
 
     /// Whether nobody has it alone.
@@ -73,7 +87,8 @@ mod tests {
         drop(copy);
         let looking = Lock::attempt(&own, FlockOperation::NonBlockingLockShared).unwrap().unwrap();
         assert!(Lock::is_free(scratch.path()).unwrap());
-        let waiting = std::thread::spawn(move || Lock::take(&own).unwrap().is_some());
+        let patience = Duration::from_secs(120);
+        let waiting = std::thread::spawn(move || Lock::take_within(&own, patience).unwrap().is_some());
         drop(looking);
         assert!(waiting.join().unwrap());
     }

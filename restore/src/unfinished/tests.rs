@@ -1,3 +1,6 @@
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
 use super::*;
 
 fn record(scratch: &Path) -> Record {
@@ -116,16 +119,42 @@ fn what_made_it_a_cluster_is_put_back_for_a_server_that_runs() {
     let control = data.join(CONTROL_FILE);
     durable::replace(&control, &["control"]).unwrap();
     std::fs::set_permissions(&control, Permissions::from_mode(0o640)).unwrap();
+    let was = control.metadata().unwrap().ino();
     let mut server = server::pretend("postgres", &data);
     let refused = begin(&data, record.clone(), false);
     server.kill().unwrap();
     server.wait().unwrap();
     assert!(matches!(refused, Err(RestoreError::Running { .. })), "{refused:?}");
     assert_eq!(std::fs::read(&control).unwrap(), b"control");
-    assert_eq!(control.metadata().unwrap().mode() & 0o7777, 0o640);
+    // It is the very file.
+    assert_eq!(
+        (control.metadata().unwrap().ino(), control.metadata().unwrap().mode() & 0o7777),
+        (was, 0o640)
+    );
+    assert!(!data.join(CONTROL_ASIDE).exists());
     assert!(Record::read(&data).unwrap().is_none() && !record.marks(&scratch.path().join("ts")));
     begin(&data, record, false).unwrap();
     assert!(!control.exists());
+}
+
+/// Killed while `pg_control` is aside, there is no cluster, the file is whole, and the same command goes on.
+#[test]
+fn what_is_aside_is_whole_and_the_same_command_goes_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, record) = (scratch.path().join("data"), record(scratch.path()));
+    std::fs::create_dir_all(data.join("global")).unwrap();
+    let (control, aside) = (data.join(CONTROL_FILE), data.join(CONTROL_ASIDE));
+    durable::replace(&control, &["control"]).unwrap();
+    drop(begin(&data, record.clone(), false).unwrap());
+    assert!(!control.exists() && std::fs::read(&aside).unwrap() == b"control");
+    assert_eq!(Record::read(&data).unwrap().as_ref(), Some(&record));
+    drop(begin(&data, record.clone(), true).unwrap());
+    // Where a filesystem only links, it may be cut off with both names; or a person has put a copy back.
+    durable::replace(&control, &["newer"]).unwrap();
+    let claim = begin(&data, record, true).unwrap();
+    assert!(!control.exists() && std::fs::read(&aside).unwrap() == b"newer");
+    let paths: Vec<&Path> = claim.claimed().iter().map(Claimed::path).collect();
+    assert_eq!(paths, [&data, &scratch.path().join("wal"), &scratch.path().join("ts")]);
 }
 
 #[test]

@@ -45,6 +45,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "ownership",
             "places",
             "tablespaces",
+            "filled",
             "kept_wal",
             "contents",
             "replayed",

@@ -1,8 +1,14 @@
 //! Where a cluster is put: tablespaces, `pg_wal`, segment sizes, names that need quoting.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use highwater_tests::{Cluster, Scratch, for_each_major, server_user};
+use highwater_tests::{
+    Cluster, Finished, Scratch, files, for_each_major, give_to_server_user, highwater_binary, is_root,
+    left_out, may_mount, newest, server_user,
+};
 
 use crate::ground::{Ground, rows};
 
@@ -68,4 +74,89 @@ fn tablespaces_and_pg_wal_go_where_they_are_sent() {
             assert_eq!(metadata.permissions().mode() & 0o077, 0, "{}", path.display());
         }
     });
+}
+
+/// Root may change anything, so what a restore in place may not take it has to refuse by itself: what the server's user has only led a
+/// link to, what is mounted within, what another server uses by whatever name. What it then brings back is the server's user's.
+#[test]
+fn as_root_nothing_is_taken_that_is_anothers() {
+    if !is_root() {
+        return left_out("is not root, which alone could take what is another's");
+    }
+    if !may_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let ground = Ground::start(&scratch, Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1));
+    let (space, roots) = (scratch.dir("space"), scratch.dir("roots"));
+    give_to_server_user(&space);
+    std::os::unix::fs::chown(&roots, Some(0), Some(0)).unwrap();
+    scratch.file("roots/precious", "keep me");
+    ground.cluster.execute(&format!("create tablespace space location '{}'", space.display()));
+    ground.cluster.execute("create table t tablespace space as select generate_series(1, 1000) n");
+    ground.backup();
+    ground.archive();
+    ground.cluster.stop();
+    let data = ground.cluster.data();
+    let apart_by = |apart: &[&str], prepare: &str, words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(apart).args(["--mount", "sh", "-c", &format!("{prepare} && exec \"$@\""), "sh"]);
+        command.arg(highwater_binary()).args(Ground::arguments(data.to_str().unwrap(), &["--delta"]));
+        let done = Finished::of(command.arg("--config").arg(ground.highwater.config()).current_dir("/"));
+        if words.is_empty() { done.success() } else { done.failure(3, words) }
+    };
+    let delta = |prepare: &str, words: &[&str]| apart_by(&[], prepare, words);
+    let [link] = std::fs::read_dir(data.join("pg_tblspc")).unwrap().collect::<Vec<_>>().try_into().unwrap();
+    let link: PathBuf = link.unwrap().path();
+    let lead = |to: &Path| {
+        std::fs::remove_file(&link).unwrap();
+        symlink(to, &link).unwrap();
+    };
+    lead(&roots);
+    delta("true", &["is where a link of the data directory leads, and belongs to user 0"]);
+    lead(&space);
+    let base = data.join("base");
+    delta(
+        &format!("mount -t tmpfs none '{}'", base.display()),
+        &["another filesystem is mounted", "unmount it"],
+    );
+    let wal = data.join("pg_wal").display().to_string();
+    delta(&format!("mount --bind '{wal}' '{wal}'"), &["another filesystem is mounted", "ln -s THAT_PLACE"]);
+    let mut server = server_elsewhere(&scratch, &space);
+    delta("true", &["is used by the server of"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let pid_file = data.join("postmaster.pid");
+    std::fs::write(&pid_file, format!("{}\n", std::process::id())).unwrap();
+    delta("true", &["not to be seen here", "postmaster.pid"]);
+    // In a container 1 is whatever was started first, and when the system was started says nothing of other ones.
+    std::fs::write(&pid_file, "1\n/data\n1\n5432\n").unwrap();
+    apart_by(&["--pid", "--fork", "--mount-proc"], "true", &["not to be seen here (process 1)"]);
+    std::fs::remove_file(pid_file).unwrap();
+    assert!(data.join("global/pg_control").exists() && roots.join("precious").exists());
+
+    delta("true", &[]);
+    assert_eq!(std::fs::read_link(&link).unwrap(), space);
+    for file in files(data).into_values().chain(files(&space).into_values()) {
+        assert_eq!(file.metadata().unwrap().uid(), server_user().uid, "{}", file.display());
+    }
+}
+
+/// A server in a mount namespace of its own, where the place has another name.
+fn server_elsewhere(scratch: &Scratch, place: &Path) -> Child {
+    let (original, inner) = (scratch.dir("original"), scratch.dir("inner"));
+    let program = scratch.join("postgres");
+    std::fs::create_dir(original.join("pg_tblspc")).unwrap();
+    symlink(&inner, original.join("pg_tblspc/1")).unwrap();
+    symlink("/bin/sh", &program).unwrap();
+    let script = "mount --bind \"$1\" \"$2\" && cd \"$3\" && exec \"$4\" -c 'read line; :'";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).args([place, &inner, &original, &program]);
+    let mut server = command.stdin(Stdio::piped()).spawn().unwrap();
+    let (comm, begun) = (format!("/proc/{}/comm", server.id()), Instant::now());
+    while std::fs::read_to_string(&comm).unwrap().trim() != "postgres" {
+        assert!(server.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server
 }

@@ -200,13 +200,13 @@ impl fmt::Display for Plan {
 
 /// What is there and may serve, in words and for programs.
 fn reuse(standing: &Standing) -> Option<(String, Value)> {
-    let bytes = standing.present.iter().map(|(_, bytes)| bytes).sum();
-    let there = format!("{} files, {}", standing.files, HumanBytes(bytes));
+    let bytes = standing.present().iter().map(|(_, bytes)| bytes).sum();
+    let there = format!("{} files, {}", standing.files(), HumanBytes(bytes));
     let kept_wal = standing.kept_wal().iter();
     let kept_wal: Vec<Value> =
         kept_wal.map(|kept| json!({"from": kept.from, "to": kept.to, "files": kept.names})).collect();
     let value =
-        |kind: &str| json!({"kind": kind, "files": standing.files, "bytes": bytes, "kept_wal": kept_wal});
+        |kind: &str| json!({"kind": kind, "files": standing.files(), "bytes": bytes, "kept_wal": kept_wal});
     match standing.found() {
         Stands::Nothing => None,
         Stands::Cluster => Some((

@@ -50,10 +50,11 @@ impl Layout {
         directory: &Path,
         own: &str,
     ) -> Result<(), RebuildError> {
-        let roots = vec![Root::open(directory)?];
+        let roots = vec![Root::open(directory, &self.claimed)?];
         let lacks_openat2 = AtomicBool::new(self.lacks_openat2.load(Ordering::Relaxed));
-        let (wal, tablespaces, owner) = (None, Vec::new(), None);
-        let alone = Layout { roots, wal, tablespaces, owner, mode: 0, in_place: true, lacks_openat2 };
+        let (claimed, wal, tablespaces, owner) = (Vec::new(), None, Vec::new(), None);
+        let alone =
+            Layout { roots, claimed, wal, tablespaces, owner, mode: 0, in_place: true, lacks_openat2 };
         let place = Place { root: DATA, path: own.as_bytes() };
         if alone.kind(place)?.is_some() {
             alone.remove(place)?;

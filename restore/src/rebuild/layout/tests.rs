@@ -9,6 +9,7 @@ fn layout(directory: &Path) -> Layout {
         wal_dir: Some(directory.join("wal")),
         tablespaces: vec![Placed { oid: 16384, original: "/x".into(), directory: directory.join("ts") }],
         owner: None,
+        claimed: Vec::new(),
         jobs: 1,
         in_place: None,
     };
@@ -52,6 +53,56 @@ fn links_are_never_followed_and_nothing_is_taken_over() {
     let file = Place { root: DATA, path: b"PG_VERSION" };
     layout.make_empty(file, 0o600, 0).unwrap();
     assert!(layout.make_empty(file, 0o600, 0).is_err());
+}
+
+/// What somebody mounts below a root is not looked into, whichever way the kernel has to tell: here that is `/proc`, below `/`.
+#[test]
+fn a_mount_is_never_crossed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut layout = layout(directory.path());
+    layout.roots.push(Root::open(Path::new("/"), &[]).unwrap());
+    let root = RootIndex::try_from(layout.roots.len() - 1).unwrap();
+    for lacks_openat2 in [false, true] {
+        layout.lacks_openat2.store(lacks_openat2, Ordering::Relaxed);
+        let refused = layout.names(Place { root, path: b"proc" }).unwrap_err();
+        assert!(matches!(&refused, RebuildError::Mounted { path } if path == "/proc"), "{refused}");
+        assert!(refused.hint().is_some());
+        assert!(layout.kind(Place { root, path: b"proc/self" }).is_err());
+        assert!(layout.kind(Place { root, path: b"proc" }).unwrap() == Some(Kind::Directory));
+    }
+}
+
+/// A root that was marked is filled and emptied, and no other directory that has its name by then.
+#[test]
+fn a_root_is_the_directory_that_was_marked() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    #[allow(clippy::disallowed_methods)]
+    let rename = |from: &Path, to: &Path| std::fs::rename(from, to).is_ok();
+    let mut options = RebuildOptions {
+        data_dir: at("data"),
+        wal_dir: Some(at("wal")),
+        tablespaces: Vec::new(),
+        owner: None,
+        claimed: Vec::new(),
+        jobs: 1,
+        in_place: None,
+    };
+    for name in ["data", "wal", "gone"] {
+        std::fs::create_dir(at(name)).unwrap();
+        options.claimed.push(Claimed::of(&at(name), std::fs::File::open(at(name)).unwrap()).unwrap());
+    }
+    let layout = Layout::create(&options, 0o700).unwrap();
+    for name in ["wal", "gone"] {
+        std::fs::create_dir_all(at("other/PG_17_1")).unwrap();
+        assert!(rename(&at(name), &at(&format!("{name} before"))) && rename(&at("other"), &at(name)));
+    }
+    let refused = Layout::create(&options, 0o700).unwrap_err();
+    assert!(matches!(&refused, RebuildError::Exchanged { path } if *path == at("wal")), "{refused}");
+    let found: Vec<bool> = options.claimed.iter().map(|claimed| claimed.look_again().is_ok()).collect();
+    assert_eq!(found, [true, false, false]);
+    let refused = layout.empty_tablespace(&at("gone"), "PG_17_1").unwrap_err();
+    assert!(matches!(refused, RebuildError::Exchanged { .. }) && at("gone/PG_17_1").exists());
 }
 
 #[test]

@@ -216,6 +216,7 @@ impl Ground {
             wal_dir: None,
             tablespaces: Vec::new(),
             owner: None,
+            claimed: Vec::new(),
             jobs,
             in_place,
         };

@@ -121,6 +121,7 @@ fn beside_the_clusters_own_nothing_in_another_place_is_touched() {
         wal_dir: Some(at("wal")),
         tablespaces: vec![Placed { oid: 16384, original: "/x".into(), directory: at("ts") }],
         owner: None,
+        claimed: Vec::new(),
         jobs: 1,
         in_place: Some(InPlace { reading: Reading::Disk, emptied: vec![at("old")], kept_wal: Vec::new() }),
     };
