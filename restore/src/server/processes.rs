@@ -29,17 +29,15 @@ impl Process {
         pids.map(Process).filter(|process| process.is_server() == Some(true))
     }
 
-    /// Whether it is called as PostgreSQL's are; `None` where that cannot be seen.
+    /// Whether it is called as PostgreSQL's are, and has not ended; `None` where that cannot be seen.
     pub fn is_server(self) -> Option<bool> {
         let name = std::fs::read(self.at("comm")).ok()?;
         let name = String::from_utf8_lossy(&name);
-        if PROGRAMS.contains(&name.trim_end()) {
-            return Some(true);
-        }
         let program = std::fs::read_link(self.at("exe")).unwrap_or_default();
         let program = program.file_name().unwrap_or_default().to_string_lossy();
+        let is_called = PROGRAMS.contains(&name.trim_end());
         let sounds = PROGRAMS.iter().any(|known| name.contains(known) || program.contains(known));
-        Some(sounds && !self.is_own())
+        Some((is_called || sounds && !self.is_own()) && !self.has_ended())
     }
 
     /// The directory that it works in, to be opened, whatever its name is there.
@@ -58,12 +56,22 @@ impl Process {
         std::iter::successors(own, |process| process.parent()).any(|process| process == self)
     }
 
+    /// Whether it only waits to be asked how it ended. In a container whose first process asks no other, it does so for ever.
+    fn has_ended(self) -> bool {
+        self.status("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+    }
+
     fn parent(self) -> Option<Process> {
-        let status = std::fs::read(self.at("status")).ok()?;
-        let status = String::from_utf8_lossy(&status);
-        let pid = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+        let pid = self.status("PPid:")?.parse().ok()?;
         // The first of a container has none that could be seen.
         (pid > 0).then_some(Process(pid))
+    }
+
+    /// A line of what the kernel says of it (`proc_pid_status(5)`).
+    fn status(self, label: &str) -> Option<String> {
+        let status = std::fs::read(self.at("status")).ok()?;
+        let status = String::from_utf8_lossy(&status);
+        Some(status.lines().find_map(|line| line.strip_prefix(label))?.trim().to_owned())
     }
 
     fn at(self, what: &str) -> PathBuf {
@@ -113,6 +121,11 @@ mod tests {
             let (listed, parent) = (Process::servers().any(|server| server == found), found.parent());
             let root = identity(&found.root());
             process.kill().unwrap();
+            // It has ended, and nobody has asked how.
+            let pid = rustix::process::Pid::from_child(&process);
+            let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+            rustix::process::waitid(rustix::process::WaitId::Pid(pid), ended).unwrap();
+            assert_eq!(found.is_server(), Some(false));
             process.wait().unwrap();
             assert_eq!((said, listed), (Some(is_server), is_server), "{name}");
             assert_eq!((works_in, root), (identity(&data), identity(Path::new("/"))), "{name}");
