@@ -122,7 +122,8 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     error
         .chain()
         .find_map(|cause| {
-            if cause.is::<ConfigError>() {
+            let is_of_store = cause.downcast_ref().is_some_and(StoreError::is_of_configuration);
+            if cause.is::<ConfigError>() || is_of_store {
                 return Some(Exit::Usage);
             }
             if cause.is::<Incomplete>() {

@@ -203,11 +203,15 @@ pub fn name_key(error: RepositoryError, key: &KeySource) -> anyhow::Error {
         }
     );
     let error = anyhow::Error::new(error);
+    if is_wrong_key { error.context(place_of(key)) } else { error }
+}
+
+/// Where a key is from, in words and without what is secret of it.
+fn place_of(key: &KeySource) -> String {
     match key {
-        _ if !is_wrong_key => error,
-        KeySource::File(path) => error.context(format!("the key file {}", path.display())),
-        KeySource::Environment(_) => error.context("the key from the environment"),
-        KeySource::Command(command) => error.context(format!("the key that {command} gives")),
+        KeySource::File(path) => format!("the key file {}", path.display()),
+        KeySource::Environment(_) => "the key from the environment".to_owned(),
+        KeySource::Command(command) => format!("the key that {command} gives"),
     }
 }
 
@@ -246,11 +250,11 @@ fn unlock_now(config: &RepositoryConfig) -> anyhow::Result<Unlock> {
                 )),
             }
         }
-        KeySource::Environment(text) => Ok(Unlock::from_text(text)?),
+        KeySource::Environment(text) => Unlock::from_text(text).with_context(|| place_of(&config.key)),
         KeySource::Command(command) => {
             let key = format!("repository.{}.key_command", config.name);
             let text = secret_from_command(command).map_err(|reason| ConfigError::Secret { key, reason })?;
-            Ok(Unlock::from_text(&text)?)
+            Unlock::from_text(&text).with_context(|| place_of(&config.key))
         }
     }
 }

@@ -51,10 +51,8 @@ impl DurableError {
     /// What a person can do next.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("free space on this filesystem, or raise the quota".into())
-                }
+            Self::Io { path, source, .. } => match source.kind() {
+                _ if is_full(source) => Some(make_room(path)),
                 io::ErrorKind::PermissionDenied => Some("run as the user that owns this directory".into()),
                 io::ErrorKind::ReadOnlyFilesystem => Some("the filesystem is mounted read-only".into()),
                 _ => None,
@@ -65,6 +63,44 @@ impl DurableError {
             Self::NoFileName { .. } => None,
         }
     }
+}
+
+/// Whether the system says that a filesystem, or what a user may have of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// With fewer inodes left than these, they are what a filesystem lacks.
+const FEW_INODES: u64 = 16;
+
+/// What a person does about a full filesystem: which one it is, and whether it lacks space or inodes. `path` lies on it, or is to.
+pub fn make_room(path: &Path) -> String {
+    let Some((filesystem, left)) = filesystem_of(path) else {
+        return "free space on this filesystem, or raise the quota".to_owned();
+    };
+    let shown = filesystem.display();
+    let (inodes, bytes) = (left.f_favail, left.f_bavail.saturating_mul(left.f_frsize));
+    // Some filesystems have no fixed number of inodes, and say 0 of 0. Who failed may have removed a file or two since.
+    match left.f_files > 0 && inodes < FEW_INODES {
+        true => format!(
+            "remove files on the filesystem mounted on {shown}, or give it more inodes: it has {inodes} left"
+        ),
+        false => {
+            format!(
+                "free space on the filesystem mounted on {shown}, which has {bytes} bytes left, or raise the quota"
+            )
+        }
+    }
+}
+
+/// The directory that the filesystem of `path` is mounted on, and what is left of it.
+fn filesystem_of(path: &Path) -> Option<(PathBuf, rustix::fs::StatVfs)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let there = path.ancestors().find_map(|path| path.canonicalize().ok())?;
+    let device = |path: &Path| path.metadata().ok().map(|found| found.dev());
+    let of_path = device(&there)?;
+    let mounted = there.ancestors().take_while(|above| device(above) == Some(of_path)).last()?;
+    Some((mounted.to_owned(), rustix::fs::statvfs(mounted).ok()?))
 }
 
 /// Writes the chunks, in order, as the new file `path` with mode 0600. The directory must exist. Durable when it returns,

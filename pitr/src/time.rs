@@ -114,8 +114,8 @@ pub enum TimeError {
     NoZone {
         /// What was given.
         text: String,
-        /// The same time with the host's zone; two when the clocks there were set back over it, none when they skipped it.
-        filled_in: Vec<String>,
+        /// What it is in the host's zone.
+        here: Reading,
     },
     /// The zone is not in this host's time zone database.
     #[error("the time zone `{zone}` of `{text}` is not known on this host")]
@@ -138,6 +138,8 @@ pub enum TimeError {
     Nonexistent {
         /// What was given.
         text: String,
+        /// As far before the change, and after it, as it seems to lie within.
+        candidates: [String; 2],
     },
     /// An offset and a zone that contradict each other.
     #[error("`{text}` contradicts itself: in that zone the offset was {actual} at that time")]
@@ -147,6 +149,17 @@ pub enum TimeError {
         /// The offset of the zone at that moment.
         actual: String,
     },
+}
+
+/// A civil time as a zone knows it, each moment in a form that is read back as that moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// One moment.
+    Once(String),
+    /// Clocks were set back over it: both moments.
+    Twice([String; 2]),
+    /// Clocks were set forward over it: what it would be if they had been set forward later, and sooner.
+    Never([String; 2]),
 }
 
 impl TimeError {
@@ -160,16 +173,20 @@ impl TimeError {
             Self::Syntax { .. } => {
                 Some("write it as 2026-11-20T04:17:00Z, '2026-11-20 04:17:00+01' or '2026-11-20 04:17:00[Europe/Berlin]'".to_owned())
             }
-            Self::NoZone { filled_in, .. } => Some(match filled_in.as_slice() {
-                [one] => format!("in this host's zone it would be '{one}'"),
-                [first, second] => {
-                    format!("clocks on this host were set back over it; it would be '{first}' or, an hour later, '{second}'")
-                }
-                _ => "add Z for UTC, or an offset like +01:00; in this host's zone that time never happened".to_owned(),
-            }),
+            Self::NoZone { here: Reading::Once(one), .. } => {
+                Some(format!("in this host's zone it would be '{one}'"))
+            }
+            Self::NoZone { here: Reading::Twice([first, second]), .. } => {
+                Some(format!("in this host's zone clocks were set back over it: it would be '{first}' or, later, '{second}'"))
+            }
+            Self::NoZone { here: Reading::Never([before, after]), .. } => Some(format!(
+                "in this host's zone clocks were set forward over it: '{before}' is before that, '{after}' after it"
+            )),
             Self::UnknownZone { .. } => Some("use an offset such as Z, +01:00 or -0530 instead".to_owned()),
             Self::Ambiguous { candidates: [first, second], .. } => Some(format!("choose one: '{first}' or '{second}'")),
-            Self::Nonexistent { .. } => Some("write it in UTC, with Z at its end".to_owned()),
+            Self::Nonexistent { candidates: [before, after], .. } => {
+                Some(format!("choose '{before}', before that, or '{after}', after it"))
+            }
             Self::OffsetConflict { .. } => Some("leave out the offset or the zone, whichever is wrong".to_owned()),
         }
     }
@@ -188,7 +205,7 @@ pub fn parse_time(text: &str, host_zone: &TimeZone) -> Result<PgTime, TimeError>
         (None, None) => {
             return Err(TimeError::NoZone {
                 text: text.to_owned(),
-                filled_in: with_zone(parts.civil, host_zone),
+                here: reading(parts.civil, host_zone).map_err(|reason| TimeError::syntax(text, reason))?,
             });
         }
         (Some(offset), None) => at_offset(text, parts.civil, offset)?,
@@ -380,25 +397,34 @@ fn at_offset(text: &str, civil: DateTime, offset: Offset) -> Result<Timestamp, T
 }
 
 fn in_zone(text: &str, civil: DateTime, zone: &TimeZone) -> Result<Timestamp, TimeError> {
-    match zone.to_ambiguous_timestamp(civil).offset() {
-        AmbiguousOffset::Unambiguous { offset } => at_offset(text, civil, offset),
-        AmbiguousOffset::Gap { .. } => Err(TimeError::Nonexistent { text: text.to_owned() }),
-        AmbiguousOffset::Fold { before, after } => Err(TimeError::Ambiguous {
-            text: text.to_owned(),
-            candidates: [show_with_offset(civil, before, zone), show_with_offset(civil, after, zone)],
-        }),
+    let text = || text.to_owned();
+    match reading(civil, zone).map_err(|reason| TimeError::syntax(&text(), reason))? {
+        Reading::Twice(candidates) => Err(TimeError::Ambiguous { text: text(), candidates }),
+        Reading::Never(candidates) => Err(TimeError::Nonexistent { text: text(), candidates }),
+        Reading::Once(_) => {
+            let moment = zone.to_ambiguous_timestamp(civil).unambiguous();
+            moment.map_err(|error| TimeError::syntax(&text(), error.to_string()))
+        }
     }
 }
 
-/// The civil time as it would be written with `zone`: once, twice when clocks were set back over it, never in a gap.
-fn with_zone(civil: DateTime, zone: &TimeZone) -> Vec<String> {
-    match zone.to_ambiguous_timestamp(civil).offset() {
-        AmbiguousOffset::Unambiguous { offset } => vec![show_with_offset(civil, offset, zone)],
-        AmbiguousOffset::Gap { .. } => Vec::new(),
+/// What a civil time is in a zone. The error is for a time at the end of the calendar.
+fn reading(civil: DateTime, zone: &TimeZone) -> Result<Reading, String> {
+    Ok(match zone.to_ambiguous_timestamp(civil).offset() {
+        AmbiguousOffset::Unambiguous { offset } => Reading::Once(show_with_offset(civil, offset, zone)),
         AmbiguousOffset::Fold { before, after } => {
-            vec![show_with_offset(civil, before, zone), show_with_offset(civil, after, zone)]
+            Reading::Twice([before, after].map(|offset| show_with_offset(civil, offset, zone)))
         }
-    }
+        // With the offset from after the change it lies before it, and the other way round.
+        AmbiguousOffset::Gap { before, after } => {
+            let moment = |offset: Offset| -> Result<String, String> {
+                let moment = offset.to_timestamp(civil).map_err(|error| error.to_string())?;
+                let actual = zone.to_offset(moment);
+                Ok(show_with_offset(actual.to_datetime(moment), actual, zone))
+            };
+            Reading::Never([moment(after)?, moment(before)?])
+        }
+    })
 }
 
 fn show_with_offset(civil: DateTime, offset: Offset, zone: &TimeZone) -> String {
@@ -406,7 +432,9 @@ fn show_with_offset(civil: DateTime, offset: Offset, zone: &TimeZone) -> String 
     if *zone == TimeZone::UTC {
         return format!("{date_time}Z");
     }
-    let name = zone.iana_name().map(|name| format!("[{name}]")).unwrap_or_default();
+    // A host whose zone is not known counts in UTC.
+    let name = zone.iana_name().filter(|_| !zone.is_unknown());
+    let name = name.map(|name| format!("[{name}]")).unwrap_or_default();
     format!("{date_time}{}{name}", show_offset(offset))
 }
 

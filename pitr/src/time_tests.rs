@@ -47,7 +47,10 @@ fn a_time_without_a_zone_is_refused_with_the_hosts_zone_filled_in() {
     let twice = parse_time("2026-10-25 02:30:00", &berlin()).unwrap_err().hint().unwrap();
     assert!(twice.contains("+02:00") && twice.contains("+01:00"), "{twice}");
     let never = parse_time("2026-03-29 02:30:00", &berlin()).unwrap_err().hint().unwrap();
-    assert!(never.contains("never happened"), "{never}");
+    assert!(
+        never.contains("'2026-03-29 01:30:00+01:00' is before that, '2026-03-29 03:30:00+02:00'"),
+        "{never}"
+    );
 }
 
 #[test]
@@ -57,7 +60,10 @@ fn a_change_of_the_clocks_is_never_guessed_over() {
     let TimeError::Ambiguous { candidates, .. } = fold else { panic!("{fold:?}") };
     assert_eq!(candidates, ["2026-10-25 02:30:00+02:00", "2026-10-25 02:30:00+01:00"]);
     let gap = in_zone("x", civil("2026-03-29T02:30:00"), &berlin()).unwrap_err();
-    assert!(matches!(gap, TimeError::Nonexistent { .. }));
+    let hint = gap.hint().unwrap();
+    let TimeError::Nonexistent { candidates, .. } = gap else { panic!("{gap:?}") };
+    assert_eq!(candidates, ["2026-03-29 01:30:00+01:00", "2026-03-29 03:30:00+02:00"]);
+    assert!(candidates.iter().all(|candidate| hint.contains(candidate)), "{hint}");
     assert!(in_zone("x", civil("2026-03-29T03:00:00"), &berlin()).is_ok());
 }
 
@@ -150,6 +156,41 @@ proptest! {
         let civil = offset.to_datetime(time.to_timestamp().unwrap());
         let text = format!("{}{}", civil.strftime("%Y-%m-%d %H:%M:%S%.6f"), show_offset(offset));
         prop_assert_eq!(parse_time(&text, &TimeZone::UTC).unwrap(), time);
+    }
+
+    /// What is shown of a moment, and every moment that a hint names, is read back as that moment, in whatever zone the host is.
+    #[test]
+    fn what_is_shown_can_be_given_back(seconds in 0i64..3_000_000_000, zone in 0usize..4) {
+        let rules = ["CET-1CEST,M3.5.0,M10.5.0/3", "EST5EDT,M3.2.0,M11.1.0", "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0", "UTC0"];
+        let zone = TimeZone::posix(rules[zone]).unwrap();
+        let time = PgTime::from_postgres_micros(seconds * 1_000_000);
+        prop_assert_eq!(parse_time(&time.to_string(), &zone).unwrap(), time);
+        prop_assert_eq!(parse_time(&time.to_postgres_literal().unwrap(), &zone).unwrap(), time);
+        // The same digits as a clock on the wall: the hint names that moment, whether there are others or not.
+        let civil = zone.to_datetime(time.to_timestamp().unwrap());
+        let Err(TimeError::NoZone { here, .. }) = parse_time(&civil.to_string(), &zone) else { panic!("{civil}") };
+        let named = match here {
+            Reading::Once(one) => vec![one],
+            Reading::Twice(both) => both.to_vec(),
+            Reading::Never(both) => panic!("{civil} did happen: {both:?}"),
+        };
+        let named: Vec<PgTime> = named.iter().map(|text| parse_time(text, &zone).unwrap()).collect();
+        prop_assert!(named.contains(&time) && named.is_sorted(), "{named:?}");
+    }
+
+    /// Around the days on which clocks change: two moments, an hour apart, and the one that is asked for lies in between.
+    #[test]
+    fn a_time_that_never_happened_lies_between_two_that_did(minutes in 0i8..60, year in 2000i16..2090) {
+        let sunday = jiff::civil::date(year, 3, 1).nth_weekday_of_month(-1, jiff::civil::Weekday::Sunday).unwrap();
+        let civil = sunday.at(2, minutes, 0, 0);
+        let Err(TimeError::NoZone { here: Reading::Never(both), .. }) = parse_time(&civil.to_string(), &berlin()) else {
+            panic!("{civil}")
+        };
+        let [before, after] = both.map(|text| parse_time(&text, &berlin()).unwrap().postgres_micros());
+        prop_assert_eq!(after - before, 3_600_000_000);
+        let change = sunday.at(1, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp();
+        let change = PgTime::from_timestamp(change).postgres_micros();
+        prop_assert!(before < change && change <= after);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use highwater_archive::catalog::{CatalogError, ResolveError};
-use highwater_archive::durable::DurableError;
+use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::LineageError;
 use highwater_archive::manifest::ManifestError;
 use highwater_pitr::control::ControlError;
@@ -13,7 +13,7 @@ use crate::host::HostError;
 use crate::ownership::OwnerError;
 use crate::places::PlaceError;
 use crate::plan_file::PlanFileError;
-use crate::rebuild::{INCOMPLETE_MARKER, RebuildError};
+use crate::rebuild::{INCOMPLETE_MARKER, OTHER_BACKUP, RebuildError};
 use crate::replayed::ReplayedError;
 use crate::server::ServerError;
 use crate::tablespaces::TablespaceError;
@@ -281,7 +281,11 @@ impl RestoreError {
         match self {
             Self::Unfinished { written, cause, .. } => {
                 let first = cause.hint().map_or_else(String::new, |hint| format!("{hint}; then "));
-                let again = "type the same command again, and what was written is kept";
+                let again = match cause.as_ref() {
+                    // The hint says which command it is now.
+                    Self::Rebuild(error) if error.is_of_the_backup() => "what is the same is kept",
+                    _ => "type the same command again, and what was written is kept",
+                };
                 let words: Vec<String> = written
                     .iter()
                     .map(|path| crate::conf_file::shell_word(&path.display().to_string()))
@@ -345,9 +349,7 @@ impl RestoreError {
                 "archive it first: start the server, or run archive-push on each; where it is not wanted, remove {}",
                 crate::conf_file::shell_word(&path.join("pg_wal/archive_status").display().to_string()) + "/*.ready"
             )),
-            Self::PackGone { .. } => Some(
-                "restore from another backup with --backup, or from another repository that holds this one".into(),
-            ),
+            Self::PackGone { .. } => Some(OTHER_BACKUP.into()),
             Self::WrongOwner { .. } => Some("name the owner with --owner, or give the directory to that user".into()),
             Self::NoSpace { .. } => {
                 Some("free space there, or put a part elsewhere with --tablespace-map or --wal-dir".into())
@@ -380,6 +382,7 @@ impl RestoreError {
             Self::PlanFile(error) => error.hint(),
             Self::Server(error) => error.hint(),
             Self::Durable(error) => error.hint(),
+            Self::Io { path, source, .. } if durable::is_full(source) => Some(durable::make_room(path)),
             Self::Io { .. } => None,
         }
     }

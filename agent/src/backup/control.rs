@@ -16,7 +16,9 @@ pub fn read(data_dir: &Path) -> Result<ControlRead, BackupError> {
     read_control_file(data_dir).map_err(|error| match error {
         DataDirError::Unreadable { source, .. } => BackupError::unreadable(&path, source),
         DataDirError::Control { source, .. } => BackupError::Control { path, problem: source.to_string() },
-        other @ DataDirError::Version { .. } => BackupError::Control { path, problem: other.to_string() },
+        other @ (DataDirError::Version { .. } | DataDirError::Mixed { .. }) => {
+            BackupError::Control { path, problem: other.to_string() }
+        }
     })
 }
 

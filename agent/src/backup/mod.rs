@@ -410,7 +410,14 @@ impl Attempt<'_> {
     /// to have no new backup; it is told, and the next older one takes its place.
     async fn previous(&self) -> Result<Option<PreviousBackup>, BackupError> {
         let lineage = self.destination.lineage;
-        for backup in manifest::list_backups(lineage).await?.complete.into_iter().rev() {
+        let complete = manifest::list_backups(lineage).await?.complete;
+        if let Some(newest) = complete.last().filter(|newest| newest.began_at() > Some(self.started_at)) {
+            tracing::warn!(
+                "backup {newest} was named by a clock ahead of this host's: one of the two is or was wrong; lists and restores follow \
+                 the WAL and not such names"
+            );
+        }
+        for backup in complete.into_iter().rev() {
             match lineage.read(ObjectKind::Manifest, &archive_names::backup_manifest(&backup)).await {
                 Ok(plain) => {
                     return Ok(Some(PreviousBackup { digest: lineage.keys().digest(&plain), backup }));

@@ -33,7 +33,7 @@ pub async fn run(context: &Context, timeout: Duration) -> anyhow::Result<Finding
     findings.ok("configuration", format!("cluster {}, {file}", config.cluster));
 
     let state = check_data_dir(config, &mut findings)?;
-    let lineages = repositories::check(config, state.as_ref(), &mut findings).await;
+    let lineages = repositories::check(config, state.as_ref(), context.clock.now(), &mut findings).await;
     let session = server::check(config, state.as_ref(), &mut findings).await;
     if let Some(server) = session {
         round_trip(&server, &lineages, config, timeout, &mut findings).await;

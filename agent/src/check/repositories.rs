@@ -1,9 +1,10 @@
 //! The repositories: reachable, what was pinned, open for writing, and as good as the names in them need.
 
 use highwater_archive::lineage::Lineage;
+use highwater_archive::manifest::{BackupId, list_backups};
 use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
 use highwater_archive::repository::NameMode;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Findings;
 use crate::config::{Config, RepositoryConfig};
@@ -18,14 +19,18 @@ const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
 pub async fn check(
     config: &Config,
     state: Option<&HostState>,
+    now: Timestamp,
     findings: &mut Findings,
 ) -> Vec<(String, Lineage)> {
     let mut usable = Vec::new();
     for repository in &config.repositories {
         let what = format!("repository {}", repository.name);
         match check_one(repository, config, state).await {
-            Ok(Checked { message, lineage, skew }) => {
+            Ok(Checked { message, lineage, newest, skew }) => {
                 findings.ok(&what, message);
+                if let Some(newest) = newest {
+                    check_newest(&repository.name, &newest, now, findings);
+                }
                 if let Some(skew) = skew {
                     check_clock(&repository.name, skew, findings);
                 }
@@ -48,8 +53,23 @@ pub async fn check(
 struct Checked {
     message: String,
     lineage: Option<Lineage>,
+    /// The backup with the highest name.
+    newest: Option<BackupId>,
     /// How far its store's clock is ahead of this host's.
     skew: Option<SignedDuration>,
+}
+
+/// A clock that was set back shows by a backup that it has named before. Nothing depends on such names but what a person reads in them.
+fn check_newest(repository: &str, newest: &BackupId, now: Timestamp, findings: &mut Findings) {
+    let Some(ahead) = newest.began_at().map(|began| began.duration_since(now)) else { return };
+    if ahead > MOST_SKEW {
+        findings.failed(
+            format!("backups of {repository}"),
+            format!("backup {newest} was named by a clock {} s ahead of this host's", ahead.as_secs()),
+            "one of the two clocks is or was wrong, and commits made by a wrong clock are found at its times: keep this host's \
+             right by NTP. Lists and restores follow the WAL and not such names",
+        );
+    }
 }
 
 fn check_clock(repository: &str, skew: SignedDuration, findings: &mut Findings) {
@@ -93,13 +113,36 @@ async fn check_one(
     let credentials =
         store.credentials().map(|source| format!("credentials: {source}, ")).unwrap_or_default();
     let message = format!("{}, {credentials}{names}, fingerprint {fingerprint}", store.describe());
-    let lineage = match state {
-        None => None,
+    let (lineage, newest) = match state {
+        None => (None, None),
         Some(state) => {
             let lineage = open.lineage_of(state).await?;
             lineage.require_open().await?;
-            Some(lineage)
+            let newest = list_backups(&lineage).await?.complete.pop();
+            (Some(lineage), newest)
         }
     };
-    Ok(Checked { message, lineage, skew: store.clock_skew() })
+    Ok(Checked { message, lineage, newest, skew: store.clock_skew() })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// I23: a clock that was an hour ahead and is right again is told by what it left; one that is right is not.
+    #[test]
+    fn a_backup_from_the_future_is_told() {
+        let newest: BackupId = "20261120T061000Z-00000000".parse().unwrap();
+        for (now, is_told) in [
+            ("2026-11-20T05:10:00Z", true),
+            ("2026-11-20T06:04:59Z", true),
+            ("2026-11-20T06:09:00Z", false),
+            ("2026-11-21T00:00:00Z", false),
+        ] {
+            let mut findings = Findings::default();
+            check_newest("primary", &newest, now.parse().unwrap(), &mut findings);
+            assert_eq!(!findings.all_well(), is_told, "{now}");
+        }
+    }
 }

@@ -3,11 +3,12 @@
 //! [`options`] declares each option once: key, form, default and help. From that come the check of keys and values, the
 //! environment names, `--set`, and the reference in docs/configuration.md. [`raw`] merges the sources as text with the place
 //! each value came from; [`resolve`] turns that into [`Config`], below which nobody sees an unparsed string. [`discover`]
-//! finds the file, [`secret`] fetches what must not stand in it.
+//! finds the file, [`secret`] fetches what must not stand in it, [`overlooked`] tells of variables that are almost an option's.
 
 mod discover;
 mod error;
 mod options;
+mod overlooked;
 mod raw;
 mod reference;
 mod resolve;
@@ -47,6 +48,7 @@ pub fn is_the_only_one(config: &Config, directory: &Path) -> bool {
 ///
 /// A file that cannot be chosen, read or parsed, an unknown key, a value that is not of its option's form, a missing option.
 pub fn load(selection: &Selection) -> Result<Config, ConfigError> {
+    overlooked::overlooked().iter().for_each(|sentence| tracing::warn!("{sentence}"));
     let file = discover::choose(selection, Path::new(DIRECTORY))?;
     let raw = raw::merge(file.as_deref(), raw::process_environment()?, &selection.set)?;
     resolve::resolve(&raw, file, selection.cluster.as_deref())

@@ -11,7 +11,7 @@ use super::ConfigError;
 use super::options::{self, Carrier, Described, Opt};
 
 /// The prefix of our environment variables.
-const PREFIX: &str = "HIGHWATER__";
+pub(super) const PREFIX: &str = "HIGHWATER__";
 
 /// The merged text of all options that are set.
 #[derive(Debug, Default)]
@@ -204,7 +204,7 @@ fn find(key: &str) -> Option<&'static dyn Described> {
     options::ALL.iter().copied().find(|option| option.spec().key == pattern)
 }
 
-fn repository_name(name: &str) -> bool {
+pub(super) fn repository_name(name: &str) -> bool {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.len() <= 63
         && name.starts_with(good)

@@ -33,6 +33,16 @@ pub enum DataDirError {
         /// What is wrong.
         source: ControlError,
     },
+    /// Two files of it are of different versions.
+    #[error("{data_dir} is of PostgreSQL {control} by its pg_control, and of {version} by its PG_VERSION", data_dir = data_dir.display())]
+    Mixed {
+        /// The directory.
+        data_dir: PathBuf,
+        /// What `pg_control` is of.
+        control: PgMajor,
+        /// What `PG_VERSION` says.
+        version: String,
+    },
     /// A version that is not supported.
     #[error("{data_dir} is of a PostgreSQL that is not supported (catalog version {catalog_version})", data_dir = data_dir.display())]
     Version {
@@ -54,6 +64,9 @@ impl DataDirError {
                 Some("cluster.data_dir must be the directory that holds PG_VERSION and base".to_owned())
             }
             Self::Control { source, .. } => source.hint(),
+            Self::Mixed { .. } => Some(
+                "no server starts there: it was put together from two data directories, or an upgrade did not come to its end".to_owned(),
+            ),
             Self::Version { .. } => Some("14, 15, 16, 17 and 18 are supported".to_owned()),
         }
     }
@@ -115,10 +128,20 @@ pub fn read_control_file(data_dir: &Path) -> Result<ControlRead, DataDirError> {
 ///
 /// # Errors
 ///
-/// [`DataDirError::Version`].
+/// [`DataDirError::Version`], [`DataDirError::Mixed`].
 pub fn major(data_dir: &Path, control: &ControlFile) -> Result<PgMajor, DataDirError> {
-    control.major().ok_or_else(|| DataDirError::Version {
+    let major = control.major().ok_or_else(|| DataDirError::Version {
         data_dir: data_dir.to_path_buf(),
         catalog_version: control.catalog_version,
-    })
+    })?;
+    let version = std::fs::read_to_string(data_dir.join("PG_VERSION")).unwrap_or_default();
+    match version.trim() {
+        "" => Ok(major),
+        version if version == major.to_string() => Ok(major),
+        version => Err(DataDirError::Mixed {
+            data_dir: data_dir.to_path_buf(),
+            control: major,
+            version: version.to_owned(),
+        }),
+    }
 }

@@ -78,7 +78,7 @@ fn without_path<'a>(error: &'a str, path: &str) -> &'a str {
 /// What a lineage holds.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    /// Complete backups, oldest first.
+    /// Complete backups, oldest first: in the order of the WAL, whatever clock named them.
     pub backups: Vec<BackupEntry>,
     /// Backups that have no manifest: under way, or failed.
     pub unfinished: Vec<BackupId>,
@@ -105,6 +105,8 @@ impl Catalog {
         for backup in &mut backups {
             backup.missing_wal = missing_wal(&backup.point, &timelines, &held, size);
         }
+        // Names sort by the clock of the host that took them, and a clock may have been set back.
+        backups.sort_by(|a, b| (a.point.stop, &a.id).cmp(&(b.point.stop, &b.id)));
         let points = backups.iter().map(|backup| backup.point.clone()).collect();
         let notes =
             broken.iter().map(|object| format!("{} is broken: {}", object.path, object.reason)).collect();

@@ -166,6 +166,27 @@ async fn a_backup_without_its_own_wal_says_what_is_missing() {
     assert_eq!(missing(&ground.load().await), []);
 }
 
+/// I23: a backup that was taken while the host's clock was an hour ahead has the highest name and stays where it belongs.
+#[tokio::test]
+async fn backups_stand_in_the_order_of_the_wal_whatever_the_clock_said() {
+    let ground = ground().await;
+    ground.segments(1, &[2, 3, 4, 5]).await;
+    ground
+        .backup(A, |manifest| {
+            let (start, stop) = (segment(1, 4), segment(1, 5));
+            manifest["wal"] = json!({
+                "timeline": 1, "start_lsn": "0/4000028", "stop_lsn": "0/5000100", "first_segment": start.to_string(),
+                "last_segment": stop.to_string(), "stop_time": "2026-11-20T00:59:08.123456Z",
+            });
+        })
+        .await;
+    ground.backup(B, |_| {}).await;
+    let catalog = ground.load().await;
+    assert!(A < B && catalog.broken.is_empty(), "{:?}", catalog.broken);
+    let ids: Vec<&str> = catalog.backups.iter().map(|backup| backup.id.as_str()).collect();
+    assert_eq!(ids, [B, A]);
+}
+
 /// Whatever stands in for a manifest is named, and does not hide the others.
 #[tokio::test]
 async fn a_broken_manifest_is_reported_and_not_skipped() {

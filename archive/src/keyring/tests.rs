@@ -303,4 +303,11 @@ fn what_was_meant_as_an_identity_is_no_passphrase() {
         assert!(matches!(Unlock::from_text(&right), Ok(Unlock::Identity(_))), "{right:?}");
     }
     assert!(matches!(Unlock::from_text("age1 is no key"), Ok(Unlock::Passphrase(_))));
+    // A warning before it, or a second one: nobody would type that again.
+    for several in ["careful\ncorrect horse", "correct\r\nhorse\r\n", "correct\n\nhorse"] {
+        let error = Unlock::from_text(several).unwrap_err();
+        assert!(error.to_string().contains("several lines"), "{several:?}: {error}");
+    }
+    assert!(matches!(Unlock::from_text("correct horse\r\n\n"), Ok(Unlock::Passphrase(_))));
+    assert!(Unlock::from_text(" \n").unwrap_err().to_string().contains("empty"));
 }

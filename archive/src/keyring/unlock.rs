@@ -38,8 +38,7 @@ impl Unlock {
         (Self::Identity(secret), SecretString::from(text))
     }
 
-    /// Reads `path`: the first line that begins with `AGE-SECRET-KEY-1` is the identity; without one the whole content,
-    /// less line ends at its end, is a passphrase.
+    /// Reads `path`: the first line that begins with `AGE-SECRET-KEY-1` is the identity; without one the only line is a passphrase.
     ///
     /// # Errors
     /// [`KeyringError::KeyFile`], [`KeyringError::KeyFileOpen`] when group or others have any permission on it,
@@ -75,7 +74,7 @@ impl Unlock {
     /// What is meant to be an identity never becomes a passphrase: a keyring locked with it would be open to whoever has the public key.
     fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.trim_start_matches('\u{feff}');
-        let mut lines = text.lines().map(str::trim);
+        let lines = text.lines().map(str::trim);
         if let Some(line) = lines.clone().find(|line| line.starts_with(IDENTITY_PREFIX)) {
             let identity = Self::Identity(SecretString::from(line));
             return identity.x25519().map(|_| identity).map_err(|_| "its identity is not a valid one of age");
@@ -86,13 +85,20 @@ impl Unlock {
         if text.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
             return Err("its identity does not begin a line with AGE-SECRET-KEY-1");
         }
-        if lines.any(|line| line.starts_with("-----BEGIN ") || line.starts_with("age-encryption.org/")) {
+        if lines
+            .clone()
+            .any(|line| line.starts_with("-----BEGIN ") || line.starts_with("age-encryption.org/"))
+        {
             return Err("it holds something encrypted, or a key of another program");
         }
         let passphrase = text.trim_end_matches(['\n', '\r']);
-        match passphrase.is_empty() {
-            true => Err("it is empty"),
-            false => Ok(Self::Passphrase(SecretString::from(passphrase))),
+        match lines.filter(|line| !line.is_empty()).count() {
+            0 => Err("it is empty"),
+            // Such as a warning and the passphrase, which nobody would type again as they stand.
+            _ if passphrase.contains('\n') => {
+                Err("it has several lines: a passphrase is one, and nothing else")
+            }
+            _ => Ok(Self::Passphrase(SecretString::from(passphrase))),
         }
     }
 

@@ -14,6 +14,13 @@ impl BackupId {
         BackupId(format!("{time}-{}", hex::encode(nonce)))
     }
 
+    /// When it began, to the second, by the clock that named it; none for digits that are no time.
+    pub fn began_at(&self) -> Option<jiff::Timestamp> {
+        let time = self.0.split('-').next()?;
+        let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", time).ok()?;
+        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -59,6 +66,8 @@ mod tests {
         assert_eq!(early.as_str(), "20261120T060959Z-ffffffff");
         assert!(early < late);
         assert_eq!(late.as_str().parse::<BackupId>().unwrap(), late);
+        assert_eq!(late.began_at().unwrap().to_string(), "2026-11-20T06:10:00Z");
+        assert_eq!("20269920T061000Z-00000000".parse::<BackupId>().unwrap().began_at(), None);
         for bad in [
             "",
             "20261120T060959Z-ffffff",

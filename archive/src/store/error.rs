@@ -179,6 +179,11 @@ impl StoreError {
         }
     }
 
+    /// Whether what was configured cannot be used, so that nothing was asked of any store.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::InvalidUrl { .. } | Self::UnsupportedScheme { .. } | Self::InvalidOption { .. })
+    }
+
     /// Whether the store itself proved that the object is absent.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })

@@ -155,7 +155,10 @@ pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
 /// As [`open`].
 pub fn open_with(spec: &StoreSpec, persistence: Persistence) -> Result<Arc<dyn Store>, StoreError> {
     let invalid = |reason: String| StoreError::InvalidUrl { url: spec.url.clone(), reason };
-    let url = url::Url::parse(&spec.url).map_err(|error| invalid(error.to_string()))?;
+    let url = url::Url::parse(&spec.url).map_err(|error| {
+        let is_path = spec.url.starts_with('/');
+        invalid(if is_path { "it is a path: write file:// before it".to_owned() } else { error.to_string() })
+    })?;
     let environment = Environment::new(&spec::variable, &spec::firmware);
     match url.scheme() {
         "file" => Ok(Arc::new(local::LocalStore::from_url(&url)?)),

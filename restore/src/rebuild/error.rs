@@ -1,13 +1,17 @@
 //! What can go wrong while a data directory is rebuilt.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use highwater_archive::durable::DurableError;
+use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::LineageError;
 use highwater_archive::manifest::ManifestError;
 use highwater_archive::pack::PackError;
 use highwater_archive::store::StoreError;
+
+/// What to do about a backup that is not whole. What was restored of it may become another backup, and nothing else.
+pub const OTHER_BACKUP: &str = "add --delta --backup ID to the same command, which makes another backup of what is there \
+                                (highwater list shows them), or --repository NAME, where another repository holds this one";
 
 /// A data directory could not be rebuilt. What was written is marked incomplete and does not start.
 #[derive(Debug, thiserror::Error)]
@@ -89,21 +93,27 @@ pub enum RebuildError {
 }
 
 impl RebuildError {
+    /// Whether it is the backup that is not whole, so that the same command alone would come to the same end.
+    pub fn is_of_the_backup(&self) -> bool {
+        match self {
+            Self::Manifest(ManifestError::Lineage(LineageError::Store(source))) => source.is_not_found(),
+            Self::Fetch { source, .. } => source.is_not_found(),
+            Self::Manifest(_) | Self::Short { .. } | Self::Damaged { .. } | Self::WrongLength { .. } => true,
+            Self::Hostile(_)
+            | Self::Exchanged { .. }
+            | Self::Mounted { .. }
+            | Self::Io { .. }
+            | Self::Durable(_)
+            | Self::Thread => false,
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Manifest(ManifestError::Lineage(LineageError::Store(source))) if !source.is_not_found() => {
-                source.hint()
-            }
-            Self::Fetch { source, .. } if !source.is_not_found() => source.hint(),
-            Self::Manifest(_)
-            | Self::Fetch { .. }
-            | Self::Short { .. }
-            | Self::Damaged { .. }
-            | Self::WrongLength { .. } => Some(
-                "restore from another backup with --backup, or from another repository that holds this one"
-                    .into(),
-            ),
+            _ if self.is_of_the_backup() => Some(OTHER_BACKUP.into()),
+            Self::Manifest(ManifestError::Lineage(LineageError::Store(source))) => source.hint(),
+            Self::Fetch { source, .. } => source.hint(),
             Self::Hostile(_) => {
                 Some("this is not what highwater writes; keep the repository for examination".into())
             }
@@ -111,14 +121,19 @@ impl RebuildError {
                 Some("see what was mounted or moved there meanwhile, and undo it".into())
             }
             Self::Mounted { .. } => Some("unmount it".into()),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("free space there".into())
+            Self::Io { path, source, .. } if durable::is_full(source) => {
+                Some(durable::make_room(Path::new(path)))
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 Some("something else writes to the target directory; choose an empty one".into())
             }
             Self::Durable(error) => error.hint(),
-            Self::Io { .. } | Self::Thread => None,
+            Self::Manifest(_)
+            | Self::Short { .. }
+            | Self::Damaged { .. }
+            | Self::WrongLength { .. }
+            | Self::Io { .. }
+            | Self::Thread => None,
         }
     }
 }

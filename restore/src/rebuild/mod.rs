@@ -34,7 +34,7 @@ use highwater_archive::manifest::{FileListReader, Manifest};
 
 pub use claimed::Claimed;
 pub use compare::Reading;
-pub use error::RebuildError;
+pub use error::{OTHER_BACKUP, RebuildError};
 pub use layout::Layout;
 use sweep::Sweep;
 pub use work::Work;

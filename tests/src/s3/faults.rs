@@ -5,7 +5,7 @@
 //! - The n-th request of a kind fails *after* its effect: the reply is lost, the object is there.
 //! - A failure is an HTTP status with the service's code, with or without the time to come back; a body that is no answer, or tells of
 //!   an error under the status of a success; a connection cut without a word or in mid-body; or no answer at all.
-//! - Every request takes longer, or a single one does.
+//! - Every request takes longer, or a single one does; or all of a kind wait until the test has done something else.
 //! - More than so many requests at once, or within a second, are told to slow down.
 //! - The service's clock is wrong.
 
@@ -105,6 +105,7 @@ pub struct Faults {
     ignore_conditions: AtomicBool,
     latency_ms: AtomicU64,
     late: Mutex<Option<(String, Duration)>>,
+    held: Mutex<Option<(Operation, String)>>,
     rules: Mutex<Vec<Fault>>,
     requests: Mutex<Vec<Request>>,
     pace: Mutex<Pace>,
@@ -150,6 +151,20 @@ impl Faults {
     /// Lets the next request whose key contains this wait so long.
     pub fn delay_next(&self, key_contains: &str, delay: Duration) {
         *locked(&self.late) = Some((key_contains.to_owned(), delay));
+    }
+
+    /// Lets requests of this kind whose key contains this wait until they are [let go](Faults::let_go).
+    pub fn hold(&self, operation: Operation, key_contains: &str) {
+        *locked(&self.held) = Some((operation, key_contains.to_owned()));
+    }
+
+    /// Lets those that wait go on.
+    pub fn let_go(&self) {
+        *locked(&self.held) = None;
+    }
+
+    fn holds(&self, operation: Operation, key: &str) -> bool {
+        locked(&self.held).as_ref().is_some_and(|(kind, part)| *kind == operation && key.contains(&**part))
     }
 
     /// Tells more requests at once than so many to slow down.
@@ -253,6 +268,9 @@ impl Faults {
         let late = locked(&self.late).take_if(|(part, _)| key.contains(&**part));
         if let Some((_, delay)) = late {
             tokio::time::sleep(delay).await;
+        }
+        while self.holds(operation, key) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.matching(operation, key)
     }

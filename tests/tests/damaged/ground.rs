@@ -235,6 +235,7 @@ impl Run<'_> {
                 let _ = fs::remove_file(at(path));
                 self.ground.scratch.dir(Path::new(&format!("run{}", self.number)).join(self.below(path)));
             }
+            ["link", path, to] => std::os::unix::fs::symlink(to, at(path)).expect("a link"),
             ["line", path, begin, value @ ..] => {
                 let text = String::from_utf8(read(path)).expect("a text");
                 let named = |line: &&str| line.split(' ').next() == Some(begin);

@@ -16,6 +16,7 @@ mod blank_root;
 mod copies;
 mod damage;
 mod delta;
+mod full_disk;
 mod ground;
 mod host;
 mod owners;

@@ -1,6 +1,6 @@
 //! What is refused, before a byte is written.
 
-use highwater_tests::{Cluster, Scratch, newest};
+use highwater_tests::{Cluster, Finished, Scratch, newest};
 
 use crate::ground::{Ground, rows};
 
@@ -39,10 +39,41 @@ fn an_unreachable_target_shows_the_window() {
     ground.refused(&scratch, &["--to-restore-point", "never made"], &["never made"]);
     ground.refused(&scratch, &["--timeline", "7"], &["timeline 7"]);
     ground.refused(&scratch, &["--backup", "20200101T000000Z-00000000"], &["no complete backup"]);
+    // What `list` shows is taken as it stands.
+    let window = ground.highwater.json(&["list"])["repositories"][0]["lineages"][0]["windows"][0].clone();
+    for end in ["from", "to"] {
+        let moment = window[end].as_str().unwrap();
+        let target = scratch.join("planned");
+        let asked = Ground::arguments(target.to_str().unwrap(), &["--to", moment, "--dry-run"]);
+        assert!(ground.highwater.ok(&asked).contains(moment), "{moment}");
+    }
+    a_time_is_one_moment(&ground, &scratch);
+}
+
+/// A time is one moment or it is refused, with those that it may be in the zone of whoever asks; the hint can be typed as it stands.
+fn a_time_is_one_moment(ground: &Ground, scratch: &Scratch) {
     let target = scratch.join("refused");
-    let arguments = Ground::arguments(target.to_str().unwrap(), &["--to", "2026-01-01T00:00:00"]);
-    ground.highwater.fails(&arguments, 2, &["zone"]);
-    assert!(!target.exists());
+    let refused = |time: &str, code: i32, words: &[&str]| {
+        let arguments = Ground::arguments(target.to_str().unwrap(), &["--to", time, "--dry-run"]);
+        let mut command = ground.highwater.command(&arguments);
+        Finished::of(command.env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")).failure(code, words);
+        assert!(!target.exists());
+    };
+    for (time, words) in [
+        ("2026-01-01T00:00:00", &["has no time zone", "'2026-01-01 00:00:00+01:00'"][..]),
+        ("2026-10-25 02:30:00", &["'2026-10-25 02:30:00+02:00'", "'2026-10-25 02:30:00+01:00'"]),
+        ("2026-03-29 02:30", &["'2026-03-29 01:30:00+01:00'", "'2026-03-29 03:30:00+02:00'", "set forward"]),
+        ("2026-01-01", &["the time of day is missing", "hint: write it as"]),
+        ("2026-01-01 00:00:00 CET", &["`CET` is not a zone", "hint: write it as"]),
+        ("2026-01-01 00:00:00[Nowhere/Atlantis]", &["`Nowhere/Atlantis`", "is not known on this host"]),
+        ("tomorrow", &["`tomorrow` is not a time", "hint: write it as"]),
+    ] {
+        refused(time, 2, words);
+    }
+    // Every form of an offset; only that it lies outside of the window is held against these.
+    for zone in ["Z", " UTC", "+01", "+0100", "+01:00", "-05:30", "[UTC]", "+00:00[UTC]"] {
+        refused(&format!("2001-01-01 00:00:00{zone}"), 3, &["cannot be reached", "before"]);
+    }
 }
 
 /// WAL that is missing on the way is named, and a target before it can still be reached.

@@ -119,6 +119,42 @@ fn an_unknown_key_is_an_error_that_names_the_nearest() {
     assert!(!scratch.join("primary").exists());
 }
 
+/// What is misspelt on the command line or in the environment is named with what is spelled most like it. What Kubernetes injects for a Service
+/// called highwater is not.
+#[test]
+fn what_is_misspelt_is_named_with_what_was_meant() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::builder(newest(), &scratch, "main").create();
+    let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
+    for (arguments, meant) in [
+        (&["lst"][..], "'list'"),
+        (&["restor", "--target-dir", "/x"], "'restore'"),
+        (&["restore", "--target-dri", "/x"], "'--target-dir'"),
+        (&["backup", "--fast-chekpoint"], "'--fast-checkpoint'"),
+        (&["restore", "--target-dir", "/x", "--action", "pasue"], "'pause'"),
+        (&["restore", "--target-dir", "/x", "--timeline", "two"], "a timeline is a number from 1"),
+        (&["restore", "--target-dir", "/x", "--to-lsn", "0x12"], "--to-lsn"),
+        (&["list", "--repository", "primray"], "configured: primary"),
+    ] {
+        highwater.fails(arguments, 2, &["error: ", meant]);
+    }
+    highwater.ok(&["init"]);
+    let list = |name: &str, value: &str| Finished::of(highwater.command(&["list"]).env(name, value));
+    list("HIGHWATER__CLUSTER__NAEM", "x")
+        .failure(2, &["HIGHWATER__CLUSTER__NAEM", "did you mean cluster.name?"]);
+    for (variable, meant) in [
+        ("HIGHWATER_CLUSTER_NAME", "HIGHWATER__CLUSTER__NAME"),
+        ("HIGHWATER_REPOSITORY_PRIMARY_KEY_FILE", "HIGHWATER__REPOSITORY__PRIMARY__KEY_FILE"),
+    ] {
+        let said = list(variable, "/x");
+        for word in [variable, &format!("did you mean {meant}?")] {
+            assert!(said.code == Some(0) && said.stderr.contains(word), "{said}");
+        }
+    }
+    let injected = list("HIGHWATER_SERVICE_HOST", "10.0.0.1");
+    assert!(injected.code == Some(0) && injected.stderr.is_empty(), "{injected}");
+}
+
 /// A cluster that a repository does not hold: it says which it has.
 #[test]
 fn list_names_the_clusters_there_are() {

@@ -1,69 +1,12 @@
 //! A full disk on every side: an error that says so, nothing half-written, and all goes on by itself once there is space. Also where
 //! a filesystem has become read-only, has no inodes left, or does not let us in.
 
-use std::fs::{File, Permissions};
-use std::io::Write as _;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use highwater_tests::{Cluster, Finished, Highwater, Scratch, is_root, left_out, newest, server_user};
+use highwater_tests::{Cluster, Finished, Highwater, Scratch, SmallFilesystem, left_out, newest};
 
 use crate::ground::{archive_one, archiving_as, holds, host_state, objects, push, pushed, put_wal};
-
-/// A filesystem in memory, unmounted when it is dropped.
-struct Small {
-    path: PathBuf,
-}
-
-impl Small {
-    /// Mounts one that belongs to the server's user; none where that is not allowed.
-    fn mount(path: &Path, options: &str) -> Option<Small> {
-        let user = server_user();
-        let options = format!("{options},mode=0700,uid={},gid={}", user.uid, user.gid);
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "none"]).arg(path);
-        let mounted = is_root() && mount.output().is_ok_and(|output| output.status.success());
-        mounted.then(|| Small { path: path.to_owned() })
-    }
-
-    fn remount(&self, options: &str) {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,{options}")]).arg(&self.path);
-        Finished::of(&mut mount).success();
-    }
-
-    /// Fills it but for so many bytes.
-    fn fill_but(&self, bytes: u64) {
-        let mut filler = File::create(self.filler()).unwrap();
-        for piece in [1 << 20, 4096] {
-            while filler.write_all(&vec![1; piece]).is_ok() {}
-        }
-        let full = filler.metadata().unwrap().len();
-        filler.set_len(full - bytes).unwrap();
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("filler")
-    }
-
-    /// What stands under a temporary name of ours.
-    fn leftovers(&self) -> Vec<String> {
-        let found = Command::new("find").arg(&self.path).args(["-name", ".highwater-tmp*"]).output().unwrap();
-        String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Whoever still works in it must not keep the next test from starting.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
-    }
-}
 
 /// A push that must fail in PostgreSQL's range for a failed command, with these words, and leave nothing.
 #[track_caller]
@@ -81,7 +24,7 @@ fn fails_to_push(highwater: &Highwater, cluster: &Cluster, scratch: &Scratch, se
 #[test]
 fn a_full_repository_loses_nothing_and_goes_on() {
     let scratch = Scratch::new();
-    let Some(small) = Small::mount(&scratch.dir("primary"), "size=40m") else {
+    let Some(small) = SmallFilesystem::mount(&scratch.dir("primary"), "size=40m") else {
         return left_out("cannot mount a small filesystem");
     };
     let (cluster, highwater) =
@@ -152,7 +95,7 @@ fn a_full_repository_loses_nothing_and_goes_on() {
 #[test]
 fn a_full_data_directory_is_no_missing_wal() {
     let scratch = Scratch::new();
-    let Some(small) = Small::mount(&scratch.dir("small"), "size=1m") else {
+    let Some(small) = SmallFilesystem::mount(&scratch.dir("small"), "size=1m") else {
         return left_out("cannot mount a small filesystem");
     };
     let builder = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1);
@@ -160,7 +103,8 @@ fn a_full_data_directory_is_no_missing_wal() {
     let state = cluster.data().join("highwater");
     std::fs::create_dir(&state).unwrap();
     let highwater = Highwater::new(&scratch, "main", &cluster).local_repository("primary");
-    let none_left = Small::mount(&state, "size=1m,nr_inodes=1").expect("the first could be mounted");
+    let none_left =
+        SmallFilesystem::mount(&state, "size=1m,nr_inodes=1").expect("the first could be mounted");
     highwater.fails(&["init"], 1, &["lineage.json", "space"]);
     drop(none_left);
     std::fs::remove_dir(&state).unwrap();
@@ -173,14 +117,14 @@ fn a_full_data_directory_is_no_missing_wal() {
 
     let get = || {
         let mut command = highwater.command(&["archive-get", &segment, "RECOVERYXLOG"]);
-        Finished::of(command.current_dir(&small.path))
+        Finished::of(command.current_dir(small.path()))
     };
     small.fill_but(256 << 10);
     let finished = get();
     assert!(finished.code > Some(125) && finished.stderr.contains("space"), "{finished}");
-    assert!(!small.path.join("RECOVERYXLOG").exists());
+    assert!(!small.path().join("RECOVERYXLOG").exists());
     assert_eq!(small.leftovers(), [""; 0]);
     small.remount("size=8m");
     get().success();
-    assert_eq!(std::fs::metadata(small.path.join("RECOVERYXLOG")).unwrap().len(), 1 << 20);
+    assert_eq!(std::fs::metadata(small.path().join("RECOVERYXLOG")).unwrap().len(), 1 << 20);
 }

@@ -45,7 +45,13 @@ impl Place {
             return Err(invalid("credentials do not belong into a URL".into()));
         }
         let root_is = if scheme == "az" { "container" } else { "bucket" };
-        if url.query().is_some() || url.fragment().is_some() || url.port().is_some() {
+        if let Some((host, port)) = url.host_str().zip(url.port()) {
+            return Err(invalid(format!(
+                "it must be {scheme}://{root_is}/prefix; where a service listens is the key endpoint beside it, such as \
+                 https://{host}:{port}"
+            )));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
             return Err(invalid(format!(
                 "it must be {scheme}://{root_is}/prefix; other options are keys beside it"
             )));
