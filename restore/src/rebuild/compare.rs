@@ -36,10 +36,11 @@ const MAX_READERS: usize = 16;
 /// How files that are there are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// As any program reads them.
+    /// As any program reads them: what a server has made durable before it was stopped.
     PageCache,
     /// From the disk. What a failed write left in the page cache looks whole, and is on no disk: the kernel reports such a failure once,
-    /// and then forgets it (PostgreSQL's `data_sync_retry`). So what an interrupted restore wrote is not read from there.
+    /// and then forgets it (PostgreSQL's `data_sync_retry`). So what an interrupted restore wrote, or a server that was not stopped
+    /// cleanly, is not read from there.
     Disk,
 }
 
