@@ -113,7 +113,7 @@ options! {
     REPOSITORY_NO_PROXY: String = "repository.*.no_proxy", "hosts, domains and networks, separated by commas", units::text, Default::Computed("NO_PROXY"), Carrier::Any,
         "What is reached without the proxy. Metadata services of machines and containers always are.";
     REPOSITORY_CREDENTIALS: Credentials = "repository.*.credentials", "auto, static, web_identity, container or instance", units::credentials, Default::Text("auto"), Carrier::Any,
-        "Which kind of credentials is used; auto takes the first that is found, and `highwater check` prints which that was. \
+        "Which kind of credentials is used; auto takes the first that is found, and `highwater check` prints which that was, and where its secret was found. \
          static: keys and secrets of the configuration, then those of the provider's usual environment. \
          web_identity: a token from a file, such as Kubernetes writes it, for a role of AWS (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN) or an application in Azure (AZURE_FEDERATED_TOKEN_FILE). \
          container: what AWS gives a container (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, or _FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE). \
@@ -136,6 +136,10 @@ options! {
         "A command that prints the secret.";
     REPOSITORY_SESSION_TOKEN: String = "repository.*.session_token", "secret", units::text, Default::Computed("AWS_SESSION_TOKEN"), Carrier::Environment,
         "S3: the session token of temporary credentials.";
+    REPOSITORY_SESSION_TOKEN_FILE: PathBuf = "repository.*.session_token_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
+        "A file that holds the session token. Only its owner may read it.";
+    REPOSITORY_SESSION_TOKEN_COMMAND: String = "repository.*.session_token_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,
+        "A command that prints the session token.";
     REPOSITORY_ROLE_ARN: String = "repository.*.role_arn", "ARN", units::text, Default::Computed("AWS_ROLE_ARN"), Carrier::Any,
         "S3: the role that a web identity takes on.";
     REPOSITORY_WEB_IDENTITY_TOKEN_FILE: PathBuf = "repository.*.web_identity_token_file", "file", units::absolute_path, Default::Computed("AWS_WEB_IDENTITY_TOKEN_FILE"), Carrier::Any,

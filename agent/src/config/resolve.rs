@@ -1,5 +1,6 @@
 //! Configuration with every value parsed: what the rest of the program works with.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -165,11 +166,14 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
                 .unwrap_or_else(|| Path::new(DIRECTORY).join(format!("{cluster}.key"))),
         ),
     };
-    let secret = |value: &Opt<String>, file: &Opt<PathBuf>, command: &Opt<String>| {
+    let mut secret_sources = BTreeMap::new();
+    let mut secret = |value: &Opt<String>, file: &Opt<PathBuf>, command: &Opt<String>| {
         let key = value.spec.key.replace('*', name);
         let sources = (raw.get(value, name)?, raw.get(file, name)?, raw.get(command, name)?);
-        let fetched = secret::fetch(&key, sources.0, sources.1, sources.2)?;
-        Ok::<_, ConfigError>(fetched.map(SecretString::from))
+        let Some(fetched) = secret::fetch(&key, sources.0, sources.1, sources.2)? else { return Ok(None) };
+        let option = value.spec.key.trim_start_matches("repository.*.");
+        secret_sources.insert(option.to_owned(), fetched.source);
+        Ok::<_, ConfigError>(Some(SecretString::from(fetched.text)))
     };
     let store = StoreSpec {
         url,
@@ -188,7 +192,11 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
             &opt::REPOSITORY_SECRET_FILE,
             &opt::REPOSITORY_SECRET_COMMAND,
         )?,
-        session_token: raw.get(&opt::REPOSITORY_SESSION_TOKEN, name)?.map(Into::into),
+        session_token: secret(
+            &opt::REPOSITORY_SESSION_TOKEN,
+            &opt::REPOSITORY_SESSION_TOKEN_FILE,
+            &opt::REPOSITORY_SESSION_TOKEN_COMMAND,
+        )?,
         role_arn: raw.get(&opt::REPOSITORY_ROLE_ARN, name)?,
         web_identity_token_file: raw.get(&opt::REPOSITORY_WEB_IDENTITY_TOKEN_FILE, name)?,
         sts_endpoint: raw.get(&opt::REPOSITORY_STS_ENDPOINT, name)?,
@@ -221,6 +229,7 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
             &opt::REPOSITORY_CLIENT_SECRET_COMMAND,
         )?,
         federated_token_file: raw.get(&opt::REPOSITORY_FEDERATED_TOKEN_FILE, name)?,
+        secret_sources,
         // Whoever runs containers and machines says the rest in their environment.
         ..StoreSpec::default()
     };

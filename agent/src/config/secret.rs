@@ -11,12 +11,21 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::ConfigError;
+use super::raw::environment_name;
 
 /// The longest secret that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// How long a secret may take to be had: less than a repository may take to be opened, so that this is what is said.
 pub const WITHIN: Duration = Duration::from_secs(45);
+
+/// A secret, and where it was found, in words that do not show it.
+pub struct Fetched {
+    /// The secret itself.
+    pub text: String,
+    /// The variable, the option with its file, or the option that holds the command.
+    pub source: String,
+}
 
 /// The secret `key` from whichever of its three sources is set; the environment comes first, then the file.
 ///
@@ -28,17 +37,22 @@ pub fn fetch(
     environment: Option<String>,
     file: Option<PathBuf>,
     command: Option<String>,
-) -> Result<Option<String>, ConfigError> {
-    let fetched = match (environment, file, command) {
-        (Some(text), _, _) => Ok(text),
+) -> Result<Option<Fetched>, ConfigError> {
+    let (source, fetched) = match (environment, file, command) {
+        (Some(text), _, _) => (format!("{} in the environment", environment_name(key)), Ok(text)),
         (None, Some(path), _) => {
             let shown = path.display().to_string();
-            in_time(&shown, WITHIN, move || read_file(&path)).and_then(|read| read)
+            let source = format!("{key}_file {shown}");
+            (source, in_time(&shown, WITHIN, move || read_file(&path)).and_then(|read| read))
         }
-        (None, None, Some(command)) => run(&command),
+        // A command may carry what is better not printed.
+        (None, None, Some(command)) => (format!("{key}_command"), run(&command)),
         (None, None, None) => return Ok(None),
     };
-    fetched.map(Some).map_err(|reason| ConfigError::Secret { key: key.to_owned(), reason })
+    match fetched {
+        Ok(text) => Ok(Some(Fetched { text, source })),
+        Err(reason) => Err(ConfigError::Secret { key: key.to_owned(), reason }),
+    }
 }
 
 /// A secret file's text without the newline at its end.
@@ -150,9 +164,31 @@ mod tests {
     fn a_command_prints_a_secret_and_its_failure_is_an_error() {
         assert_eq!(run("printf 'a b\\n'").unwrap(), "a b");
         assert!(run("exit 3").unwrap_err().contains("exit status: 3"));
-        let order = fetch("k", Some("e".into()), Some("/absent".into()), None).unwrap();
-        assert_eq!(order.as_deref(), Some("e"));
         assert!(fetch("k", None, Some("/absent".into()), None).is_err());
+    }
+
+    /// Of several sources the first wins, and what is said of it names it and never shows the secret.
+    #[test]
+    fn where_a_secret_was_found_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "hush\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let command = Some("printf hush".to_owned());
+        let (text, file) = (Some("hush".to_owned()), Some(path.clone()));
+        let key = "repository.main.account_key";
+        for (sources, expected) in [
+            (
+                (text, file.clone(), command.clone()),
+                "HIGHWATER__REPOSITORY__MAIN__ACCOUNT_KEY in the environment".to_owned(),
+            ),
+            ((None, file, command.clone()), format!("{key}_file {}", path.display())),
+            ((None, None, command), format!("{key}_command")),
+        ] {
+            let fetched = fetch(key, sources.0, sources.1, sources.2).unwrap().unwrap();
+            assert_eq!((fetched.text.as_str(), fetched.source), ("hush", expected));
+        }
+        assert!(fetch(key, None, None, None).unwrap().is_none());
     }
 
     /// Whatever a command waits for, and whatever it leaves behind, PostgreSQL gets its answer.

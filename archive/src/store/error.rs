@@ -109,6 +109,18 @@ pub enum StoreError {
         /// What the store said.
         reason: String,
     },
+    /// The object lies where it cannot be read from: somebody moved it to an archive tier.
+    #[error("cannot {operation} {path} in {store}: it lies in an archive tier ({reason})")]
+    Archived {
+        /// What was being done.
+        operation: &'static str,
+        /// The object, relative to the store's prefix.
+        path: String,
+        /// The store, without secrets.
+        store: String,
+        /// What the store said.
+        reason: String,
+    },
     /// Any other failure of the operating system.
     #[error("cannot {operation} {path} in {store}: {source}")]
     Io {
@@ -173,6 +185,7 @@ impl StoreError {
             | Self::NoAtomicPublish { .. }
             | Self::NotAnObject { .. }
             | Self::PermissionDenied { .. }
+            | Self::Archived { .. }
             | Self::TooLarge { .. }
             | Self::Refused { .. } => true,
             Self::NoSpace { .. } | Self::Io { .. } | Self::Unavailable { .. } => false,
@@ -212,6 +225,9 @@ impl StoreError {
             }
             Self::NoSpace { .. } => Some("free space on the repository's filesystem, or raise the quota".into()),
             Self::PermissionDenied { reason, .. } => Some(permission_hint(reason).into()),
+            Self::Archived { .. } => Some(
+                "bring it back (S3: restore the object; Azure: rehydrate the blob) and run this again; keep lifecycle rules that archive off the repository's prefix".into(),
+            ),
             Self::Io { .. } => Some("look at the kernel's log: the disk or the mount may be failing".into()),
             Self::Unavailable { .. } => Some("check the endpoint, the network and the store's own health".into()),
             Self::Refused { .. } => Some("check the region, the bucket and the endpoint of the repository".into()),

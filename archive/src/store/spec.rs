@@ -111,6 +111,9 @@ pub struct StoreSpec {
     /// Azure: who hands out tokens; absent means the public cloud's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority_host: Option<String>,
+    /// Where the secrets above were found, in words and by the names of their options; for messages alone.
+    #[serde(skip)]
+    pub secret_sources: BTreeMap<String, String>,
 }
 
 /// The kinds of credentials, by the same names for every provider.
@@ -153,6 +156,12 @@ pub enum Encryption {
 }
 
 impl StoreSpec {
+    /// Where the secret of this name was found, in words.
+    pub(super) fn source_of(&self, option: &str) -> String {
+        let found = self.secret_sources.get(option);
+        found.cloned().unwrap_or_else(|| format!("{option} of the configuration"))
+    }
+
     /// The secrets by the names of their options.
     pub fn secrets(&self) -> BTreeMap<String, String> {
         let mut copy = self.clone();

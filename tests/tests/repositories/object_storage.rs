@@ -135,7 +135,11 @@ fn a_cluster_lives_in_seaweedfs() {
         ))
     });
     let checked = ground.highwater.ok(&["check"]);
-    for words in ["credentials: access_key_id of the configuration", "conditional creates hold"] {
+    let source = format!(
+        "credentials: access_key_id of the configuration, its secret from repository.s3.secret_access_key_file {}",
+        secret.display()
+    );
+    for words in [source.as_str(), "conditional creates hold"] {
         assert!(checked.contains(words), "{words} is not in: {checked}");
     }
     let expected = Ground::rows(&ground.cluster);

@@ -19,6 +19,7 @@ use highwater_tests::seaweedfs::SeaweedFs;
 mod access;
 mod cloud;
 mod faults;
+mod network;
 
 /// I3, I4: a local directory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

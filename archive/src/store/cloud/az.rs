@@ -63,10 +63,11 @@ pub(crate) fn open(
     let source = settle(&mut spec, environment, &place.name)?;
     let service = Service::new(&DIALECT, &place.name, persistence);
     let endpoint = Endpoint::of(&spec, &place)?;
+    let options = client::options(&spec, endpoint.as_ref(), &place, persistence)?;
     let mut builder = MicrosoftAzureBuilder::new()
         .with_container_name(&place.root)
         .with_retry(client::retries())
-        .with_client_options(client::options(&spec, endpoint.as_ref(), &place, persistence)?);
+        .with_client_options(options.clone());
     if let Some(account) = &spec.account {
         builder = builder.with_account(account);
     }
@@ -76,7 +77,10 @@ pub(crate) fn open(
     builder = with_credentials(builder, &spec, &place)?;
     let wrong = |error: object_store::Error| place.invalid(error.to_string());
     if spec.account_key.is_none() && spec.sas_token.is_none() {
-        let asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        let mut asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        if spec.credentials == Credentials::Instance {
+            asking = asking.with_client_options(client::direct(options));
+        }
         let provider = Arc::clone(asking.build().map_err(wrong)?.credentials());
         builder = builder.with_credentials(Renewed::before(provider, Arc::clone(service.seen())));
     }
@@ -192,7 +196,7 @@ fn secrets(spec: &mut StoreSpec, environment: &Environment<'_>) -> Option<String
         (spec.client_secret.is_some(), "client_secret"),
     ] {
         if found {
-            return Some(format!("{name} of the configuration"));
+            return Some(spec.source_of(name));
         }
     }
     let keys = ["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"];

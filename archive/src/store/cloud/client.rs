@@ -17,9 +17,8 @@ use crate::store::{StoreError, StoreSpec};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without any progress; a put of 32 MiB counts as one step, so this allows 270 kB/s.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
-/// Metadata services: they answer on this host alone, and no proxy may stand between.
-const NEVER_BY_PROXY: &str =
-    "169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::23,metadata.google.internal";
+/// Every host, as a list of what is reached without a proxy: a star is names alone.
+const EVERYWHERE: &str = "*,0.0.0.0/0,::/0";
 
 /// Where in a service a repository lies.
 pub(super) struct Place {
@@ -131,21 +130,28 @@ pub(super) fn options(
             options = options.with_root_certificate(certificate);
         }
     }
-    if let Some(proxy) = &spec.proxy {
-        if !is_proxy(proxy) {
-            // The text may hold a password.
-            return Err(place.wrong(
-                "proxy",
-                "it is not the URL of a proxy",
-                "use http://host:port or https://host:port",
-            ));
-        }
-        let direct = spec.no_proxy.as_deref().unwrap_or_default();
-        options = options
-            .with_proxy_url(proxy.expose_secret())
-            .with_proxy_excludes(format!("{direct},{NEVER_BY_PROXY}"));
+    // Left to itself, the client would look for one in the environment, in another way.
+    let Some(proxy) = &spec.proxy else { return Ok(direct(options)) };
+    if !is_proxy(proxy) {
+        // The text may hold a password.
+        return Err(place.wrong(
+            "proxy",
+            "it is not the URL of a proxy",
+            "use http://host:port or https://host:port",
+        ));
     }
-    Ok(options)
+    let excluded = match spec.no_proxy.as_deref().unwrap_or_default() {
+        "*" => EVERYWHERE,
+        hosts => hosts,
+    };
+    Ok(options.with_proxy_url(proxy.expose_secret()).with_proxy_excludes(excluded))
+}
+
+/// The same without any proxy, whatever the environment says: as metadata services of machines and containers must be asked, wherever they
+/// are, since they answer the host that asks.
+pub(super) fn direct(options: ClientOptions) -> ClientOptions {
+    // Only a client that is told of a proxy does not look for one itself; this one is for no host.
+    options.with_proxy_url("http://localhost").with_proxy_excludes(EVERYWHERE)
 }
 
 /// At least one certificate from a file.

@@ -23,6 +23,9 @@ const SLOW_DOWN: [&str; 9] = [
     "rateLimitExceeded",
 ];
 
+/// What services call an object that cannot be read before somebody brings it back from an archive tier.
+const ARCHIVED: [&str; 3] = ["InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"];
+
 /// The longest text of a service that is passed on, in bytes.
 const MAX_REASON_BYTES: usize = 600;
 
@@ -113,8 +116,10 @@ impl Failure {
         let unknown_to_it = named(dialect.unknown_credentials);
         let slow = self.asks_to_slow_down();
         let clocks = named(&["RequestTimeTooSkewed"]);
+        let archived = named(&ARCHIVED);
         let reason = self.reason;
         match self.status {
+            _ if archived => StoreError::Archived { operation, path, store, reason },
             _ if busy || slow => StoreError::Unavailable { operation, path, store, reason },
             _ if unknown_to_it || clocks => StoreError::PermissionDenied { operation, path, store, reason },
             Some(401 | 403) => StoreError::PermissionDenied { operation, path, store, reason },

@@ -69,10 +69,11 @@ pub(crate) fn open(
         });
     }
     let endpoint = Endpoint::of(&spec, &place)?;
+    let options = client::options(&spec, endpoint.as_ref(), &place, persistence)?;
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&place.root)
         .with_retry(client::retries())
-        .with_client_options(client::options(&spec, endpoint.as_ref(), &place, persistence)?);
+        .with_client_options(options.clone());
     if let Some(endpoint) = &endpoint {
         builder = builder.with_base_url(endpoint.text());
     }
@@ -82,6 +83,7 @@ pub(crate) fn open(
     let wrong = |error: object_store::Error| place.invalid(error.to_string());
     if spec.credentials == Credentials::Instance {
         let asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        let asking = asking.with_client_options(client::direct(options));
         let provider = Arc::clone(asking.build().map_err(wrong)?.credentials());
         builder = builder.with_credentials(Renewed::before(provider, Arc::clone(service.seen())));
     }
@@ -102,7 +104,7 @@ pub(crate) fn settle(
         if let Some(key) = &spec.service_account_key {
             check(key).map_err(|reason| missing(format!("service_account_key: {reason}")))?;
             spec.credentials = Credentials::Static;
-            return Ok("service_account_key of the configuration".into());
+            return Ok(spec.source_of("service_account_key"));
         }
         let named = environment.get("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from);
         if let Some(path) = named.or_else(|| well_known(environment)) {

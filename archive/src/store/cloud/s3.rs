@@ -81,9 +81,13 @@ pub(crate) fn open(
         builder = builder.with_endpoint(endpoint.text());
     }
     let wrong = |error: object_store::Error| place.invalid(error.to_string());
-    builder = builder.with_client_options(client::options(&spec, endpoint.as_ref(), &place, persistence)?);
+    let options = client::options(&spec, endpoint.as_ref(), &place, persistence)?;
+    builder = builder.with_client_options(options.clone());
     if !matches!(spec.credentials, Credentials::Auto | Credentials::Static) {
-        let asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        let mut asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        if spec.credentials != Credentials::WebIdentity {
+            asking = asking.with_client_options(client::direct(options));
+        }
         let provider = Arc::clone(asking.build().map_err(wrong)?.credentials());
         builder = builder.with_credentials(Renewed::before(provider, Arc::clone(service.seen())));
     }
@@ -200,7 +204,11 @@ type Way = fn(&mut StoreSpec, &Environment<'_>) -> Result<Option<String>, String
 
 fn static_keys(spec: &mut StoreSpec, environment: &Environment<'_>) -> Result<Option<String>, String> {
     match (&spec.access_key_id, &spec.secret_access_key) {
-        (Some(_), Some(_)) => return Ok(Some("access_key_id of the configuration".into())),
+        (Some(_), Some(_)) => {
+            let secret = spec.secret_sources.get("secret_access_key");
+            let secret = secret.map(|source| format!(", its secret from {source}")).unwrap_or_default();
+            return Ok(Some(format!("access_key_id of the configuration{secret}")));
+        }
         (Some(_), None) => return Err("access_key_id is set and secret_access_key is not".into()),
         (None, Some(_)) => return Err("secret_access_key is set and access_key_id is not".into()),
         (None, None) => {}
