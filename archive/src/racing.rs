@@ -80,6 +80,8 @@ pub async fn publish(
         });
     }
     if let Some(present) = find(store, mode, path).await? {
+        // Found by its name alone, and about to be relied on.
+        store.confirm(&present).await?;
         return Ok(Published::Exists(present));
     }
     let created = store.create(name, body).await?;

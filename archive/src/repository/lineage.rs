@@ -371,6 +371,11 @@ impl Lineage {
         self.objects.publish(path, name, sealed).await
     }
 
+    /// Makes the object `name` durable, which was found and not created.
+    pub(crate) async fn confirm(&self, name: &str) -> Result<(), LineageError> {
+        Ok(self.store().confirm(&self.full_path(name)).await?)
+    }
+
     /// The name under which `path` lies; with `names: plain` without asking the store.
     pub(crate) async fn find(&self, path: &str) -> Result<Option<String>, LineageError> {
         self.objects.find(path).await

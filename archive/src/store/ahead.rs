@@ -75,6 +75,10 @@ impl Store for Ahead {
         }
     }
 
+    async fn confirm(&self, path: &str) -> Result<(), StoreError> {
+        self.store.confirm(path).await
+    }
+
     async fn stream(&self, path: &str) -> Result<ObjectStream, StoreError> {
         self.store.stream(path).await
     }

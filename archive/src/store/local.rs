@@ -99,6 +99,11 @@ impl Store for LocalStore {
         self.run("write", path, move |tree, path| tree.create(path, &body)).await
     }
 
+    async fn confirm(&self, path: &str) -> Result<(), StoreError> {
+        path::check(path)?;
+        self.run("make durable", path, Tree::confirm).await
+    }
+
     async fn get(&self, path: &str) -> Result<Bytes, StoreError> {
         path::check(path)?;
         self.run("read", path, Tree::get).await

@@ -32,6 +32,8 @@ use super::{
 pub enum Operation {
     /// [`Store::create`].
     Create,
+    /// [`Store::confirm`].
+    Confirm,
     /// [`Store::get`] and [`Store::stream`].
     Get,
     /// [`Store::get_range`].
@@ -209,6 +211,13 @@ impl Store for MemoryStore {
             }
         };
         self.leave(created, lost).await
+    }
+
+    async fn confirm(&self, path: &str) -> Result<(), StoreError> {
+        path::check(path)?;
+        let lost = self.enter(Operation::Confirm, "confirm", path).await?;
+        let found = self.find(path).map(drop)?;
+        self.leave(found, lost).await
     }
 
     async fn get(&self, path: &str) -> Result<Bytes, StoreError> {

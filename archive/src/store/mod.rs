@@ -42,6 +42,12 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// earlier process of its own wrote. What an attempt of this very call wrote is [`Created::New`], also when its reply was lost.
     async fn create(&self, path: &str, body: Vec<Bytes>) -> Result<Created, StoreError>;
 
+    /// Makes the object durable that someone else published: asked before success is reported for one that was only found, and
+    /// not answered for by [`Store::create`] (I3). Where whatever can be read is durable there is nothing to do.
+    async fn confirm(&self, path: &str) -> Result<(), StoreError> {
+        path::check(path)
+    }
+
     /// The whole object, at most [`MAX_WHOLE_OBJECT_BYTES`]. [`StoreError::NotFound`] is proven absence, never an outage.
     async fn get(&self, path: &str) -> Result<Bytes, StoreError>;
 

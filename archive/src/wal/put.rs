@@ -69,8 +69,12 @@ pub async fn put_prepared(lineage: &Lineage, prepared: &PreparedSegment) -> Resu
     let sealed = match &prepared.sealed {
         Some(sealed) => sealed.clone(),
         None => {
-            // Parts are many requests: look first.
-            if let Some(theirs) = read_theirs(lineage, prepared).await? {
+            // Parts are many requests: look first. What is read may be in the memory of this host only: it was published by a
+            // writer that was killed before the fsync of its directory, or whose fsync failed. No create answers for it here.
+            if let Some(name) = lineage.find(&prepared.path).await?
+                && let Some(theirs) = read_theirs(lineage, prepared).await?
+            {
+                lineage.confirm(&name).await?;
                 return compare(lineage, prepared, theirs).await;
             }
             vec![parts::put_parts(lineage, prepared, &prepared.name).await?]

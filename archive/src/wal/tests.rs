@@ -75,6 +75,15 @@ impl Ground {
         put_segment(&self.lineage, *name, bytes.clone(), Codec::Lz4).await
     }
 
+    /// Puts a segment that is there: the answer waits until it is durable, and is none where that fails.
+    async fn is_confirmed_before_the_answer(&self, full: &(SegmentName, Vec<u8>)) {
+        let confirmed = self.store.count(Operation::Confirm);
+        self.store.inject(Operation::Confirm, &full.0.to_string(), Fault::FailBefore, false);
+        assert!(matches!(self.put(full).await, Err(WalPutError::Lineage(LineageError::Store(_)))));
+        assert_eq!(self.put(full).await.unwrap(), Stored::Same);
+        assert_eq!(self.store.count(Operation::Confirm), confirmed + 2);
+    }
+
     /// The variants that are kept beside the segment.
     async fn variants(&self, name: SegmentName) -> Vec<Vec<u8>> {
         let prefix = format!("{}.variant.", names::wal_object(&WalFile::Segment(name)));
@@ -407,6 +416,21 @@ async fn an_unknown_index_is_made_again() {
     assert_eq!(ground.put(&full).await.unwrap(), Stored::Same);
 }
 
+/// I3: what was found under the name, and not created, is durable before it is answered that it is there.
+#[tokio::test]
+async fn what_is_only_found_is_confirmed_before_the_answer() {
+    let ground = ground_with(NameMode::Content, 16).await;
+    let full = ground.full();
+    assert_eq!(ground.put(&full).await.unwrap(), Stored::New);
+    ground.is_confirmed_before_the_answer(&full).await;
+
+    let history = || put_small(&ground.lineage, WalFile::History(timeline(2)), b"1\t0/3000000\tx\n");
+    assert_eq!(history().await.unwrap(), Stored::New);
+    ground.store.inject(Operation::Confirm, "history", Fault::FailBefore, false);
+    assert!(matches!(history().await, Err(WalPutError::Lineage(LineageError::Store(_)))));
+    assert_eq!(history().await.unwrap(), Stored::Same);
+}
+
 /// I21: a segment above 32 MiB lies in parts, the commit object last; without it there is no segment.
 #[tokio::test]
 async fn a_large_segment_lies_in_parts() {
@@ -422,6 +446,7 @@ async fn a_large_segment_lies_in_parts() {
         let creates = ground.store.count(Operation::Create);
         assert_eq!(ground.put(&full).await.unwrap(), Stored::Same);
         assert_eq!(ground.store.count(Operation::Create), creates);
+        ground.is_confirmed_before_the_answer(&full).await;
 
         assert!(ground.get(full.0).await.unwrap() == full.1);
         let index = read_index(&ground.lineage, full.0).await.unwrap().unwrap();

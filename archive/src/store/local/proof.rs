@@ -75,6 +75,21 @@ fn an_existing_object_is_made_durable_before_the_answer() {
     assert_eq!(std::fs::read(&object).unwrap(), b"one two");
 }
 
+/// I3: so is one that was found by reading it, before anyone answers that it is there.
+#[test]
+fn an_object_that_was_only_found_is_made_durable_too() {
+    let (_scratch, store) = fresh();
+    create(&store.tree, PATH, Created::New);
+    let later = LocalStore::new(store.root());
+    let (answer, events) = record(|| later.tree.confirm(PATH));
+    answer.unwrap();
+    let (disk, object) = (Disk::replay(&events), store.root().join(PATH));
+    assert!(disk.was_fsynced(&object) && disk.was_fsynced(object.parent().unwrap()));
+    for absent in ["clusters/main/wal/00000001/y", "clusters/none/x"] {
+        assert!(later.tree.confirm(absent).unwrap_err().is_not_found());
+    }
+}
+
 /// I3: a removal is durable, also one that another began.
 #[test]
 fn a_removal_is_durable() {

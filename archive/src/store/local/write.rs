@@ -25,7 +25,8 @@ impl Tree {
         let directory = self.directory_for_writing(parent, path)?;
         // A look first: writing 16 MiB only to learn that they are there would be a waste.
         if exists(&directory, name).map_err(fail("look up"))? {
-            return self.confirm_existing(&directory, name, path);
+            self.confirm_existing(&directory, name, path)?;
+            return Ok(Created::Exists);
         }
         let mut temp = Temp::create(&directory).map_err(fail("create a temporary file for"))?;
         temp.write(body).map_err(fail("write"))?;
@@ -34,23 +35,34 @@ impl Tree {
                 at::fsync(&directory).map_err(fail("fsync the directory of"))?;
                 Ok(Created::New)
             }
-            Publication::Done(Published::Exists) => self.confirm_existing(&directory, name, path),
+            Publication::Done(Published::Exists) => {
+                self.confirm_existing(&directory, name, path)?;
+                Ok(Created::Exists)
+            }
             Publication::Unsupported => {
                 Err(StoreError::NoAtomicPublish { path: path.to_owned(), store: self.describe() })
             }
         }
     }
 
-    /// Makes an object that someone else published durable before anyone relies on it.
-    fn confirm_existing(&self, directory: &OwnedFd, name: &OsStr, path: &str) -> Result<Created, StoreError> {
+    /// Makes an object that someone else published durable before anyone relies on it. The way to it is durable: that comes
+    /// before the first publish into a directory, whoever made it.
+    pub(super) fn confirm(&self, path: &str) -> Result<(), StoreError> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let absent = || StoreError::NotFound { path: path.to_owned(), store: self.describe() };
+        let directory = self.open_directory("make durable", parent)?.ok_or_else(absent)?;
+        self.confirm_existing(&directory, OsStr::new(name), path)
+    }
+
+    /// The same in its open directory.
+    fn confirm_existing(&self, directory: &OwnedFd, name: &OsStr, path: &str) -> Result<(), StoreError> {
         let fail = |operation| move |source| self.error(operation, path, source);
         let file = at::open_file(directory, name).map_err(fail("open the existing"))?;
         if !file.metadata().map_err(fail("look up"))?.is_file() {
             return Err(self.not_a_file(path));
         }
         at::fsync(&file).map_err(fail("fsync the existing"))?;
-        at::fsync(directory).map_err(fail("fsync the directory of"))?;
-        Ok(Created::Exists)
+        at::fsync(directory).map_err(fail("fsync the directory of"))
     }
 
     pub(super) fn not_a_file(&self, path: &str) -> StoreError {
