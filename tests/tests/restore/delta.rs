@@ -163,7 +163,11 @@ fn broken_off_it_does_not_start_and_is_gone_on_with(scratch: &Scratch, ground: &
     for (path, bytes) in &packs {
         std::fs::write(path, vec![0; bytes.len()]).unwrap();
     }
-    let said = ground.highwater.fails(&arguments, 1, &["is not complete", "the same command again"]);
+    let said = ground.highwater.fails(
+        &arguments,
+        1,
+        &["is not complete", "add --delta --backup ID to the same command"],
+    );
     assert!(!said.contains("rm -rf"), "{said}");
     let broken = Cluster::open(ground.postgres(), scratch, "broken", &places.data);
     assert!(broken.try_start().is_err());
