@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from statistics import median
 
 from cluster import make_directory
 from disk import write_alone
@@ -60,7 +61,9 @@ def size_of(path):
 
 
 def measure_turn(row, pair, program, command, log):
+    before = program.objects and program.objects.traffic()
     done = measure(command, log)
+    done.traffic = before and program.objects.traffic() - before
     done.memory += size_of(program.spool) / (1 << 20)
     cpu = f"CPU {done.cpu:.2f} s ({done.user:.2f} s of it user)"
     say(f"{row.what} {pair} {program.name}: {done.wall:.2f} s, {cpu}, {done.memory:.0f} MiB")
@@ -90,8 +93,22 @@ def s3(bench, tools, pairs):
     with ObjectStore(bench, tools.seaweedfs) as objects:
         programs = both(bench, tools.binary, objects)
         rows = there_and_back(bench, programs, pairs)
-    note = "SeaweedFS on the loopback interface, TLS, on the same cores: its own CPU is in no number, and in every wall time."
-    return Section("s3", programs, rows, [note], bench)
+    taken, _ = rows
+    stored = {program: median(run.traffic.received for run in taken.runs[program.name]) / 1e9 for program in programs}
+    for_each_gb = {
+        row.what: ", ".join(
+            f"{program.name} {median(run.traffic.requests for run in row.runs[program.name]) / stored[program]:.0f}"
+            for program in programs
+        )
+        for row in rows
+    }
+    notes = [
+        "SeaweedFS on the loopback interface, TLS, on the same cores: its own CPU is in no number, and in every wall time.",
+        "Requests for each GB stored, as the service counts them, those of the archive_command among them: "
+        + "; ".join(f"{what} {counts}" for what, counts in for_each_gb.items())
+        + ".",
+    ]
+    return Section("s3", programs, rows, notes, bench)
 
 
 def there_and_back(bench, programs, pairs):

@@ -24,6 +24,8 @@ class Run:
     memory: float
     """MiB"""
     output: str
+    traffic: object = None
+    """What it asked of an object store, where there is one."""
 
 
 def server_user():

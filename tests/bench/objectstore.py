@@ -1,6 +1,7 @@
 """SeaweedFS with TLS on the loopback interface: the S3 service of group `s3`."""
 
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+
+from dataclasses import dataclass
 
 from cluster import make_directory, run
 from measure import as_server_user, environment
@@ -17,7 +20,19 @@ ACCESS_KEY, SECRET_KEY = "AKBENCH", "bench-secret-of-no-worth"
 
 # Every port it listens on, or it would take fixed ones.
 PORTS = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
-         "s3.port", "s3.port.grpc", "s3.port.https"]
+         "s3.port", "s3.port.grpc", "s3.port.https", "metricsPort"]
+
+
+@dataclass
+class Traffic:
+    """What the service has answered since it began."""
+
+    requests: int
+    received: int
+    """bytes"""
+
+    def __sub__(self, before):
+        return Traffic(self.requests - before.requests, self.received - before.received)
 
 
 class ObjectStore:
@@ -34,9 +49,9 @@ class ObjectStore:
             file.write('{"identities": [{"name": "bench", "credentials": [{"accessKey": "%s", "secretKey": "%s"}],'
                        ' "actions": ["Admin", "Read", "List", "Write"]}]}' % (ACCESS_KEY, SECRET_KEY))
         ports = dict(zip(PORTS, free_ports(len(PORTS))))
-        self.port = ports["s3.port.https"]
+        self.port, self.metrics = ports["s3.port.https"], ports["metricsPort"]
         command = [self.program, "server", f"-dir={self.directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0",
-                   "-s3.port.lance=0", "-s3.port.iceberg=0", "-master.volumeSizeLimitMB=1024", "-s3", f"-s3.config={identities}",
+                   "-s3.port.lance=0", "-s3.port.iceberg=0", "-master.volumeSizeLimitMB=1024", "-s3", f"-s3.config={identities}", "-metricsIp=127.0.0.1",
                    f"-s3.key.file={key}", f"-s3.cert.file={self.directory}/server.pem",
                    *(f"-{name}={port}" for name, port in ports.items())]
         with open(f"{self.directory}/log", "wb") as log:
@@ -56,6 +71,17 @@ class ObjectStore:
 
     def endpoint(self):
         return f"https://localhost:{self.port}"
+
+    def traffic(self):
+        """By the service's own counters."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{self.metrics}/metrics") as answer:
+            text = answer.read().decode()
+
+        def total(counter):
+            return sum(int(float(value)) for value in re.findall(rf"^{counter}\{{.*\}} (\S+)$", text, re.MULTILINE))
+
+        return Traffic(total("SeaweedFS_s3_request_total"), total("SeaweedFS_s3_bucket_traffic_received_bytes_total"))
 
     def make_certificates(self):
         """An authority, and a certificate by it for the loopback interface. Answers the path of the server's key."""

@@ -19,7 +19,7 @@ class PgBackRest:
     name = "pgBackRest"
 
     def __init__(self, bench, objects=None):
-        self.bench = bench
+        self.bench, self.objects = bench, objects
         base = make_directory(f"{bench.scratch}/pgbackrest{'-s3' if objects else ''}")
         self.repository = None if objects else make_directory(f"{base}/repository")
         self.spool = make_directory(f"{base}/spool")
@@ -84,7 +84,7 @@ class Highwater:
     name = "Highwater"
 
     def __init__(self, bench, binary, objects=None):
-        self.bench, self.binary = bench, binary
+        self.bench, self.binary, self.objects = bench, binary, objects
         base = make_directory(f"{bench.scratch}/highwater{'-s3' if objects else ''}")
         self.repository = None if objects else make_directory(f"{base}/repository")
         self.spool = None
