@@ -149,6 +149,10 @@ class Bench:
         self.sql(f"alter system set archive_command = '{quoted}'")
         self.sql("select pg_reload_conf()")
 
+    def archived(self):
+        """How many segments were archived so far."""
+        return int(self.sql("select archived_count from pg_stat_archiver"))
+
     def load_page_cache(self):
         for directory, _, names in os.walk(self.data):
             for name in names:

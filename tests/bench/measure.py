@@ -25,7 +25,9 @@ class Run:
     """MiB"""
     output: str
     traffic: object = None
-    """What it asked of an object store, where there is one."""
+    """What it asked of an object store, where there is one, and with it the archive_command meanwhile."""
+    archived: int = 0
+    """Segments that were archived meanwhile."""
 
 
 def server_user():
