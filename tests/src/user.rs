@@ -82,7 +82,7 @@ fn passwd_line(line: &str) -> Option<User> {
 }
 
 /// A command that runs `program` as the server user, from a directory that user may be in, without the locale and the
-/// `PG…` variables of whoever runs the tests.
+/// `PG…` variables of whoever runs the tests, and without their proxies: all services are of this machine.
 pub fn command_as_server_user(program: impl AsRef<OsStr>) -> Command {
     let mut command = if is_root() {
         let user = server_user();
@@ -95,7 +95,8 @@ pub fn command_as_server_user(program: impl AsRef<OsStr>) -> Command {
         Command::new(program)
     };
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
+        let text = name.to_string_lossy().to_lowercase();
+        if text.starts_with("pg") || text.ends_with("_proxy") {
             command.env_remove(name);
         }
     }

@@ -211,14 +211,14 @@ async fn one_that_hangs_proves_nothing_and_ends() {
 /// A slow repository gets all the time there is: what it has sent is not thrown away while it answers. One that does not is given up.
 #[tokio::test]
 async fn a_slow_one_is_waited_for_and_one_that_hangs_is_opened_anew() {
-    const SHORT: Patience = Patience { work: Duration::from_millis(50), answer: Duration::from_millis(150) };
+    const SHORT: Patience = Patience { work: Duration::from_millis(50), answer: Duration::from_secs(1) };
     let store = MemoryStore::new();
     let lineage = lineage(&store).await;
     store.set_gate(Some(Arc::new(|_, path| {
         let slow = path.ends_with(".history");
         async move {
             if slow {
-                tokio::time::sleep(Duration::from_millis(700)).await;
+                tokio::time::sleep(Duration::from_millis(1500)).await;
             }
         }
         .boxed()
@@ -231,7 +231,7 @@ async fn a_slow_one_is_waited_for_and_one_that_hangs_is_opened_anew() {
     let begun = std::time::Instant::now();
     let hung = ask_for("00000002.history", true, &mut [short("a", &lineage)]).await;
     assert!(matches!(hung.outcome.unwrap(), Outcome::Absent(why) if why.contains("no answer")));
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     let opener: Opener = Box::new(|| futures::future::pending().boxed());
     let never = Source { patience: SHORT, ..Source::new("a", opener) };
     let never = ask_for("00000002.history", true, &mut [never]).await;

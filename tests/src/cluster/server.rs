@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Cluster;
 
 /// How long a server may take to start, stop, promote or archive.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Cluster {
     /// Starts the server and waits until it accepts connections.

@@ -31,6 +31,8 @@ fn case_files() -> Vec<PathBuf> {
 fn in_parallel(count: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
+    // Each has a copy of a repository and what is made of it.
+    let threads = threads.min(8);
     std::thread::scope(|scope| {
         for _ in 0..threads.min(count) {
             scope.spawn(|| {

@@ -117,9 +117,9 @@ fn an_archive_command_that_cannot_work_fails_the_round_trip() {
     cluster.tolerate("error: unexpected argument");
     cluster.reload();
     cluster.wait("the new settings", || cluster.value("show archive_command") == wrong);
-    let finished = highwater.run(&["check", "--timeout", "4"]);
+    let finished = highwater.run(&["check", "--timeout", "8"]);
     assert_eq!(finished.code, Some(4), "{finished}");
-    assert!(finished.stdout.contains("did not arrive within 4 s"), "{finished}");
+    assert!(finished.stdout.contains("did not arrive within 8 s"), "{finished}");
     assert!(finished.stdout.contains("archive_command failed"), "{finished}");
     cluster.stop();
 }

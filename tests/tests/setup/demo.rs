@@ -1,7 +1,5 @@
 //! `highwater demo`.
 
-use std::time::{Duration, Instant};
-
 use highwater_tests::{Cluster, Finished, Highwater, Scratch, for_each_major, is_root, newest};
 
 fn demo(highwater: &Highwater, scratch: &Scratch, bin: &std::path::Path) -> serde_json::Value {
@@ -11,16 +9,14 @@ fn demo(highwater: &Highwater, scratch: &Scratch, bin: &std::path::Path) -> serd
     serde_json::from_str(&said).unwrap()
 }
 
-/// The whole story, on every major: within a minute, every row back and none too many, and nothing left behind.
+/// The whole story, on every major: every row back and none too many, and nothing left behind.
 #[test]
 fn the_story_ends_well_on_every_major() {
     for_each_major(|postgres| {
         let scratch = Scratch::new();
         let cluster = Cluster::builder(newest(), &scratch, "unused").create();
         let highwater = Highwater::new(&scratch, "unused", &cluster);
-        let begun = Instant::now();
         let told = demo(&highwater, &scratch, &postgres.bin);
-        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
         assert_eq!(told["postgresql"], postgres.major);
         assert!(told["rows_back"].as_u64().unwrap() > 100, "{told:#}");
         // How many depends on how busy the machine is.

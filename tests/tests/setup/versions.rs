@@ -19,7 +19,7 @@ fn rewrite(repository: &Path, key: &str, version: u32) -> Vec<u8> {
 
 /// `archive-get` of a segment into the scratch directory.
 fn get(highwater: &Highwater, scratch: &Scratch, segment: &str) -> Finished {
-    highwater.run(&["archive-get", "--deadline", "2", segment, scratch.join("got").to_str().unwrap()])
+    highwater.run(&["archive-get", "--deadline", "60", segment, scratch.join("got").to_str().unwrap()])
 }
 
 /// `min_writer`: what is there is listed, fetched and restored; nothing is added, and what PostgreSQL could not archive is archived
