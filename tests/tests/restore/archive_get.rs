@@ -235,7 +235,7 @@ fn a_repository_that_is_away_or_hangs_is_one_of_several() {
     assert!(unproven.code.unwrap() > 125 && unproven.stderr.contains("s3: no answer within"), "{unproven}");
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     // With --json the same is an object.
-    let mut command = restored.command(&ground, &partial, "60");
+    let mut command = restored.command(&ground, &partial, "2");
     let unproven = Finished::of(command.arg("--json"));
     let object: serde_json::Value = serde_json::from_str(&unproven.stdout).unwrap();
     assert!(object["error"].as_str().unwrap().contains("no answer within"), "{unproven}");

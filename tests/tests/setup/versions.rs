@@ -18,8 +18,8 @@ fn rewrite(repository: &Path, key: &str, version: u32) -> Vec<u8> {
 }
 
 /// `archive-get` of a segment into the scratch directory.
-fn get(highwater: &Highwater, scratch: &Scratch, segment: &str) -> Finished {
-    highwater.run(&["archive-get", "--deadline", "60", segment, scratch.join("got").to_str().unwrap()])
+fn get(highwater: &Highwater, scratch: &Scratch, segment: &str, seconds: &str) -> Finished {
+    highwater.run(&["archive-get", "--deadline", seconds, segment, scratch.join("got").to_str().unwrap()])
 }
 
 /// `min_writer`: what is there is listed, fetched and restored; nothing is added, and what PostgreSQL could not archive is archived
@@ -40,7 +40,7 @@ fn a_repository_of_a_later_program_is_read_or_refused_by_version() {
 
     let listed = highwater.json(&["list"]);
     assert_eq!(listed["repositories"][0]["lineages"][0]["backups"].as_array().unwrap().len(), 1, "{listed}");
-    get(&highwater, &scratch, &archived).success();
+    get(&highwater, &scratch, &archived, "60").success();
     let target = scratch.join("copy");
     highwater.ok(&["restore", "--target-dir", target.to_str().unwrap()]);
     let copy = Cluster::open(newest(), &scratch, "copy", &target);
@@ -64,7 +64,7 @@ fn a_repository_of_a_later_program_is_read_or_refused_by_version() {
     let target = scratch.join("refused");
     highwater.fails(&["restore", "--target-dir", target.to_str().unwrap()], 3, &[needed, "newer version"]);
     assert!(!target.exists());
-    let got = get(&highwater, &scratch, &archived);
+    let got = get(&highwater, &scratch, &archived, "2");
     assert!(got.code > Some(125) && got.stderr.contains(needed), "{got}");
     refused(&highwater, cluster.data(), &segment, &[needed]);
     highwater.fails(&["backup", "--fast-checkpoint"], 3, &[needed]);
