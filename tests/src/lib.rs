@@ -7,8 +7,8 @@
 //! install it.
 //!
 //! Environment: `HIGHWATER_POSTGRES_DIR` (where installations lie), `HIGHWATER_POSTGRES_MAJORS` (such as `14,18`),
-//! `HIGHWATER_SEED` (replays a failure), `HIGHWATER_SCALE` (`ci` or `soak`), `HIGHWATER_BIN` (a binary built before),
-//! `HIGHWATER_KEEP=1` (leaves scratch directories).
+//! `HIGHWATER_SEED` (replays a failure), `HIGHWATER_SCALE` (`ci` or `soak`), `HIGHWATER_CAMPAIGNS` (a file for what long
+//! campaigns come to), `HIGHWATER_BIN` (a binary built before), `HIGHWATER_KEEP=1` (leaves scratch directories).
 
 pub mod az;
 mod binary;
@@ -43,7 +43,7 @@ pub use highwater::{Finished, Highwater};
 pub use load::Load;
 pub use postgres::{MAJORS, Postgres, installed, newest, oldest};
 pub use scratch::Scratch;
-pub use seed::{Scale, Seed, scale};
+pub use seed::{Scale, Seed, scale, tell_campaign};
 pub use session::Session;
 pub use small::SmallFilesystem;
 pub use tools::{TransactionLine, amcheck, checksums, controldata, transactions, waldump};

@@ -1,6 +1,6 @@
 //! Everything random in a test comes from one seed. A failure prints it; `HIGHWATER_SEED` replays it.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::ops::Range;
 
 /// How much a run does.
@@ -29,6 +29,17 @@ pub fn scale() -> Scale {
         Ok("soak") => Scale::Soak,
         Ok(other) => panic!("HIGHWATER_SCALE is ci or soak, not {other}"),
     }
+}
+
+/// What a campaign comes to, in a line: a test tells it when it has passed. `./dev soak` names the file that collects them in
+/// `HIGHWATER_CAMPAIGNS`, for `docs/reliability.md`.
+pub fn tell_campaign(line: &str) {
+    let Some(path) = std::env::var_os("HIGHWATER_CAMPAIGNS") else { return };
+    let mut file =
+        std::fs::File::options().append(true).create(true).open(path).expect("the campaigns' file");
+    let test =
+        std::thread::current().name().unwrap_or("unnamed").rsplit("::").next().unwrap_or_default().to_owned();
+    file.write_all(format!("- `{test}()`: {line}\n").as_bytes()).expect("a line of it");
 }
 
 /// A stream of random numbers (SplitMix64) from one seed. Dropped by a panic it prints the seed.

@@ -8,7 +8,7 @@ use highwater_tests::identity::{Identities, TOKEN};
 use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, Operation, Request, S3Server, SECRET_ACCESS_KEY};
 use highwater_tests::seaweedfs::SeaweedFs;
 use highwater_tests::tls::Authority;
-use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest, scale};
+use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest, scale, tell_campaign};
 
 use crate::ground::Ground;
 use crate::without_us::rebuild;
@@ -216,4 +216,8 @@ fn a_service_that_ignores_conditions_is_found_out_and_still_serves() {
     copy.stop_proven();
     mirror(&server, &scratch.dir("mirror"));
     rebuild(&scratch, &ground, &scratch.join("mirror"), &scratch.join("s3.key"), &expected);
+    tell_campaign(&format!(
+        "a backup and a restore outlived keys of {} s; {used} keys in all",
+        life.as_secs()
+    ));
 }

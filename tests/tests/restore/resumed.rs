@@ -7,7 +7,9 @@ use std::process::{Child, Stdio};
 use highwater_restore::places::PLACE_MARKER;
 use highwater_restore::rebuild::INCOMPLETE_MARKER;
 use highwater_tests::s3::{Fault, Operation, Response, S3Server};
-use highwater_tests::{Cluster, Highwater, Scratch, Seed, assert_same_files, files, newest, scale};
+use highwater_tests::{
+    Cluster, Highwater, Scratch, Seed, assert_same_files, files, newest, scale, tell_campaign,
+};
 
 use crate::ground::{Ground, s3_repository};
 
@@ -182,6 +184,10 @@ fn killed_at_any_moment_a_restore_comes_to_the_same_end() {
             }
             let words = ["a server has run there since", "restore.incomplete", "--delta"];
             ground.highwater.fails(&arguments, 3, &words);
+            tell_campaign(&format!(
+                "{kills} restores killed, disturbed and gone on with, in {} directories",
+                attempt + 1
+            ));
             return;
         }
         for directory in [&target, &wal, &scratch.join(name("space"))] {
