@@ -50,17 +50,17 @@ pub async fn probe_conditional_create(
     let nonce = hex::encode(nonce);
     let paths: Vec<String> = (0..ROUNDS).map(|round| format!("{directory}/{nonce}.{round}")).collect();
 
-    let mut outcome = Ok(ConditionalCreate::Honoured);
-    for path in &paths {
-        outcome = race(store, path).await;
-        if !matches!(outcome, Ok(ConditionalCreate::Honoured)) {
-            break;
+    // All at once: a service may take its time over each (SeaweedFS lets racers wait for whole seconds).
+    let outcomes = join_all(paths.iter().map(|path| race(store, path))).await;
+    let cleaned = clean_up(store, &paths).await;
+    let mut found = ConditionalCreate::Honoured;
+    for outcome in outcomes {
+        if outcome? == ConditionalCreate::Ignored {
+            found = ConditionalCreate::Ignored;
         }
     }
-    let cleaned = clean_up(store, &paths).await;
-    let outcome = outcome?;
     cleaned?;
-    Ok(outcome)
+    Ok(found)
 }
 
 /// One round: all racers create `path`, then one reads it.

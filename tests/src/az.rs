@@ -17,6 +17,8 @@ use crate::s3::{BUCKET, Faults, Objects, Operation};
 
 /// The storage account.
 pub const ACCOUNT: &str = "highwatertest";
+/// The account's key, as bytes.
+const KEY: &[u8] = b"a key that only the tests know";
 /// The query of the only shared access signature that is accepted.
 pub const SAS: &str = "sv=2023-11-03&sp=rwdlc&sig=of%2Fthe%2Ftests";
 
@@ -64,7 +66,7 @@ impl AzServer {
 
 /// The account's access key.
 pub fn account_key() -> String {
-    BASE64_STANDARD.encode(b"a key that only the tests know")
+    BASE64_STANDARD.encode(KEY)
 }
 
 struct Service {
@@ -179,9 +181,14 @@ fn is_allowed(request: &Request) -> bool {
     if bearer || request.query("sig") == "of/the/tests" {
         return true;
     }
-    let key = hmac::Key::new(hmac::HMAC_SHA256, b"a key that only the tests know");
-    let expected = BASE64_STANDARD.encode(hmac::sign(&key, string_to_sign(request).as_bytes()));
-    request.header("authorization") == format!("SharedKey {ACCOUNT}:{expected}")
+    request.header("authorization") == authorization(request)
+}
+
+/// What a request must carry that the account's key signs.
+pub(crate) fn authorization(request: &Request) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, string_to_sign(request).as_bytes()));
+    format!("SharedKey {ACCOUNT}:{signature}")
 }
 
 /// <https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key>

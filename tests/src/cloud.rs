@@ -18,9 +18,19 @@ pub enum CloudServer {
 }
 
 impl CloudServer {
-    /// Each of them, with an empty bucket or container.
-    pub fn all() -> [Self; 3] {
-        [Self::Amazon(S3Server::start()), Self::Google(GsServer::start()), Self::Azure(AzServer::start())]
+    /// S3 with an empty bucket.
+    pub fn amazon() -> Self {
+        Self::Amazon(S3Server::start())
+    }
+
+    /// Google Cloud Storage with an empty bucket.
+    pub fn google() -> Self {
+        Self::Google(GsServer::start())
+    }
+
+    /// Azure Blob with an empty container.
+    pub fn azure() -> Self {
+        Self::Azure(AzServer::start())
     }
 
     /// How to open it at a prefix.

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use highwater_archive::store::StoreSpec;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::binary::highwater_binary;
 use crate::cluster::Cluster;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, private_file};
 use crate::user::command_as_server_user;
 
 /// A configuration file of one cluster, and the binary that reads it.
@@ -51,6 +52,28 @@ impl Highwater {
         let url = format!("file://{}", self.directory.join(name).display());
         let key = self.directory.join(format!("{name}.key"));
         self.lines(&format!("\n[repository.{name}]\nurl = \"{url}\"\nkey_file = \"{}\"\n", key.display()))
+    }
+
+    /// Adds a repository in a service: every option of `store`, each secret in a file of this configuration's own, and the key in the
+    /// scratch directory.
+    pub fn repository(self, name: &str, store: &StoreSpec) -> Self {
+        let key = self.directory.join(format!("{name}.key"));
+        let mut text = format!("\n[repository.{name}]\nkey_file = \"{}\"\n", key.display());
+        let options = serde_json::to_value(store).unwrap();
+        // A text or a truth is written in JSON as it is in TOML.
+        for (option, value) in options.as_object().unwrap() {
+            writeln!(text, "{option} = {value}").unwrap();
+        }
+        for (option, secret) in store.secrets() {
+            if matches!(option.as_str(), "access_key_id" | "proxy") {
+                writeln!(text, "{option} = {secret:?}").unwrap();
+                continue;
+            }
+            let file = self.config.with_extension(format!("{name}.{option}"));
+            private_file(&file, &secret);
+            writeln!(text, "{option}_file = {:?}", file.display().to_string()).unwrap();
+        }
+        self.lines(&text)
     }
 
     /// Adds lines to the configuration.

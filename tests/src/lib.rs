@@ -11,6 +11,7 @@
 //! campaigns come to), `HIGHWATER_BIN` (a binary built before), `HIGHWATER_KEEP=1` (leaves scratch directories).
 
 pub mod az;
+pub mod azurite;
 mod binary;
 pub mod cloud;
 mod cluster;
@@ -25,6 +26,7 @@ mod load;
 mod postgres;
 pub mod proxy;
 pub mod python;
+mod running;
 pub mod s3;
 mod scratch;
 pub mod seaweedfs;

@@ -87,9 +87,7 @@ impl Scratch {
     /// Writes a file inside, mode 0600, owned by the server user.
     pub fn file(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path.join(name);
-        fs::write(&path, content).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        give_to_server_user(&path);
+        private_file(&path, content);
         path
     }
 
@@ -108,6 +106,13 @@ impl Drop for Scratch {
             eprintln!("could not remove {}: {error}", self.path.display());
         }
     }
+}
+
+/// Writes a file that only the server user reads.
+pub(crate) fn private_file(path: &Path, content: impl AsRef<[u8]>) {
+    fs::write(path, content).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    give_to_server_user(path);
 }
 
 fn root() -> PathBuf {

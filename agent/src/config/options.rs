@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use highwater_archive::names::ClusterName;
 use highwater_archive::seal::Codec;
-use highwater_archive::store::{Credentials, Encryption};
+use highwater_archive::store::{Credentials, Encryption, UploadChecksum};
 
 use super::resolve::RequiredRepositories;
 use super::units;
@@ -156,6 +156,10 @@ options! {
         "S3: whether our account pays for requests to a bucket of somebody else's.";
     REPOSITORY_UNSIGNED_PAYLOAD: bool = "repository.*.unsigned_payload", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
         "S3: whether the content of a put is left out of its signature (UNSIGNED-PAYLOAD). It saves CPU, and some services need it; over TLS nothing is lost by it, and without TLS it is refused.";
+    REPOSITORY_UPLOAD_CHECKSUM: UploadChecksum = "repository.*.upload_checksum", "crc64nvme, sha256 or none", units::upload_checksum,
+        Default::Computed("crc64nvme without an endpoint or with unsigned_payload, else none"), Carrier::Any,
+        "S3: the checksum that a put carries, which the service holds the content against and keeps. Without one the signature's SHA-256 guards the content, unless unsigned_payload leaves it out. \
+         Object Lock with a default retention wants one; a service that refuses crc64nvme may know sha256, which costs more CPU.";
     REPOSITORY_SERVICE_ACCOUNT: String = "repository.*.service_account_key", "secret", units::text,
         Default::Computed("the file that GOOGLE_APPLICATION_CREDENTIALS names, or gcloud's below HOME"), Carrier::Environment,
         "Google Cloud Storage: the JSON key of a service account.";

@@ -205,6 +205,7 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
         bucket_key: raw.get(&opt::REPOSITORY_BUCKET_KEY, name)?,
         requester_pays: raw.get(&opt::REPOSITORY_REQUESTER_PAYS, name)?.unwrap_or(false),
         unsigned_payload: raw.get(&opt::REPOSITORY_UNSIGNED_PAYLOAD, name)?.unwrap_or(false),
+        upload_checksum: raw.get(&opt::REPOSITORY_UPLOAD_CHECKSUM, name)?,
         service_account_key: secret(
             &opt::REPOSITORY_SERVICE_ACCOUNT,
             &opt::REPOSITORY_SERVICE_ACCOUNT_FILE,

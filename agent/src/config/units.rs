@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use highwater_archive::names::{ClusterName, ClusterNameError};
 use highwater_archive::seal::Codec;
-use highwater_archive::store::{Credentials, Encryption};
+use highwater_archive::store::{Credentials, Encryption, UploadChecksum};
 
 use super::resolve::RequiredRepositories;
 
@@ -62,6 +62,16 @@ pub fn encryption(text: &str) -> Result<Encryption, String> {
         "sse-s3" => Ok(Encryption::SseS3),
         "sse-kms" => Ok(Encryption::SseKms),
         _ => Err("must be sse-s3 or sse-kms".to_owned()),
+    }
+}
+
+/// What a put is held against by S3.
+pub fn upload_checksum(text: &str) -> Result<UploadChecksum, String> {
+    match text {
+        "none" => Ok(UploadChecksum::None),
+        "crc64nvme" => Ok(UploadChecksum::Crc64Nvme),
+        "sha256" => Ok(UploadChecksum::Sha256),
+        _ => Err("must be crc64nvme, sha256 or none".to_owned()),
     }
 }
 

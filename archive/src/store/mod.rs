@@ -26,7 +26,7 @@ mod spec;
 pub use cloud::Persistence;
 pub use error::StoreError;
 use spec::Environment;
-pub use spec::{Credentials, Encryption, StoreSpec};
+pub use spec::{Credentials, Encryption, StoreSpec, UploadChecksum};
 
 /// The most that [`Store::get`] reads into memory, in bytes: twice the largest object of the format.
 pub const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;

@@ -84,6 +84,9 @@ pub struct StoreSpec {
     /// S3: leave the content out of the signature of a put, where TLS protects it already.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unsigned_payload: bool,
+    /// S3: the checksum that a put carries; absent means CRC-64/NVME at Amazon and where the content is not signed, none elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_checksum: Option<UploadChecksum>,
     /// Google: the JSON text of a service account's key.
     #[serde(skip)]
     pub service_account_key: Option<SecretString>,
@@ -153,6 +156,18 @@ pub enum Encryption {
     SseS3,
     /// With a key of KMS.
     SseKms,
+}
+
+/// The checksum that S3 holds a put against before it stores it, and keeps beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UploadChecksum {
+    /// For services that refuse every checksum.
+    None,
+    /// CRC-64/NVME, which costs next to nothing.
+    Crc64Nvme,
+    /// SHA-256, which older services know too.
+    Sha256,
 }
 
 impl StoreSpec {

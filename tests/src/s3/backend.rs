@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
+use crc_fast::{CrcAlgorithm, checksum};
 use futures::{TryStreamExt, stream};
 use highwater_archive::clock::{Clock, SystemClock};
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use sha2::{Digest as _, Sha256};
 
 use super::BUCKET;
 use super::faults::Faults;
@@ -124,19 +128,29 @@ impl S3 for Backend {
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let input = request.input;
         // The body comes first: a client that is turned away half-way through sees a broken pipe and not the reason.
-        let bytes = match input.body {
+        let mut bytes = match input.body {
             Some(body) => {
                 let received = body.try_fold(BytesMut::new(), |mut all, chunk| async move {
                     all.extend_from_slice(&chunk);
                     Ok(all)
                 });
-                received
-                    .await
-                    .map_err(|error| S3Error::with_source(S3ErrorCode::IncompleteBody, error))?
-                    .freeze()
+                received.await.map_err(|error| S3Error::with_source(S3ErrorCode::IncompleteBody, error))?
             }
-            None => Bytes::new(),
+            None => BytesMut::new(),
         };
+        if self.faults.take_damage() {
+            bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+        }
+        let bytes = bytes.freeze();
+        let checksums = [
+            (input.checksum_crc64nvme, checksum(CrcAlgorithm::Crc64Nvme, &bytes).to_be_bytes().to_vec()),
+            (input.checksum_sha256, Sha256::digest(&bytes).to_vec()),
+        ];
+        for (told, found) in checksums {
+            if told.is_some_and(|told| told != BASE64_STANDARD.encode(found)) {
+                return Err(s3_error!(BadDigest, "the checksum is not the content's"));
+            }
+        }
         check_bucket(&input.bucket)?;
         let only_if_absent = match &input.if_none_match {
             Some(condition) if !condition.is_any() => return Err(s3_error!(NotImplemented, "only `*`")),

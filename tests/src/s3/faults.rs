@@ -1,5 +1,6 @@
 //! What can go wrong at a service, and a record of what was asked of it.
 //!
+//! - The content of a put is damaged on its way.
 //! - Conditional puts are ignored: every writer is told that it won, the last one's bytes stay.
 //! - The n-th request of a kind fails *before* it has any effect: an overloaded or forbidden service.
 //! - The n-th request of a kind fails *after* its effect: the reply is lost, the object is there.
@@ -103,6 +104,7 @@ impl Fault {
 #[derive(Debug, Default)]
 pub struct Faults {
     ignore_conditions: AtomicBool,
+    damage_next_put: AtomicBool,
     latency_ms: AtomicU64,
     late: Mutex<Option<(String, Duration)>>,
     held: Mutex<Option<(Operation, String)>>,
@@ -141,6 +143,15 @@ impl Faults {
 
     pub(crate) fn ignores_conditions(&self) -> bool {
         self.ignore_conditions.load(Ordering::SeqCst)
+    }
+
+    /// Turns a bit of what the next put brings.
+    pub fn damage_next_put(&self) {
+        self.damage_next_put.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn take_damage(&self) -> bool {
+        self.damage_next_put.swap(false, Ordering::SeqCst)
     }
 
     /// Lets each request wait this long before anything else happens.

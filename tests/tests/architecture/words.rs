@@ -34,6 +34,8 @@ fn is_text(path: &str) -> bool {
         "tests/postgresql/install",
         "tests/postgresql/pins",
         "tests/python-env",
+        "tests/seaweedfs",
+        "tests/azurite/install",
     ];
     ends.iter().any(|end| path.ends_with(end)) || names.contains(&path)
 }

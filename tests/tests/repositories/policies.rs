@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_archive::store::{self, Store, StoreError, StoreSpec};
-use highwater_tests::s3::{BUCKET, Policy, S3Server};
+use highwater_tests::s3::{Policy, S3Server};
 use highwater_tests::{Cluster, Highwater, Scratch, newest};
 
 use crate::ground::Ground;
@@ -33,26 +33,16 @@ impl Key {
         Self { id, secret }
     }
 
-    fn lines(&self, scratch: &Scratch, server: &S3Server) -> String {
-        let secret = scratch.file(format!("{}.secret", self.id), &self.secret);
-        format!(
-            "\n[repository.s3]\nurl = \"s3://{BUCKET}/pg\"\nendpoint = \"{}\"\naccess_key_id = \"{}\"\n\
-             secret_access_key_file = \"{}\"\nkey_file = \"{}\"\n",
-            server.endpoint(),
-            self.id,
-            secret.display(),
-            scratch.join("s3.key").display()
-        )
+    fn spec(&self, server: &S3Server) -> StoreSpec {
+        StoreSpec {
+            access_key_id: Some(self.id.clone().into()),
+            secret_access_key: Some(self.secret.clone().into()),
+            ..server.spec("pg")
+        }
     }
 
     fn store(&self, server: &S3Server) -> Arc<dyn Store> {
-        let spec = StoreSpec {
-            url: format!("s3://{BUCKET}/pg"),
-            access_key_id: Some(self.id.clone().into()),
-            secret_access_key: Some(self.secret.clone().into()),
-            ..server.spec("")
-        };
-        store::open(&spec).expect("open")
+        store::open(&self.spec(server)).expect("open")
     }
 
     /// Whatever is asked of these places is refused, and nothing is there or gone afterwards.
@@ -93,7 +83,7 @@ fn each_policy_is_enough_and_reaches_no_other_cluster() {
     let (scratch, server) = (Scratch::new(), S3Server::start());
     let writer = Key::of(&server, "writer");
     let ground =
-        Ground::new(newest(), &scratch, |highwater| highwater.lines(&writer.lines(&scratch, &server)));
+        Ground::new(newest(), &scratch, |highwater| highwater.repository("s3", &writer.spec(&server)));
     ground.highwater.ok(&["check"]);
     ground.highwater.ok(&["list"]);
     let expected = Ground::rows(&ground.cluster);
@@ -124,7 +114,7 @@ fn each_policy_is_enough_and_reaches_no_other_cluster() {
     for name in ["restorer", "drill"] {
         let key = Key::of(&server, name);
         server.faults().take_denied();
-        let host = Highwater::new(&scratch, name, &ground.cluster).lines(&key.lines(&scratch, &server));
+        let host = Highwater::new(&scratch, name, &ground.cluster).repository("s3", &key.spec(&server));
         assert!(host.ok(&["list"]).contains(&ground.backup));
         let target = scratch.join(name);
         let map = Ground::tablespace_map(&scratch, name);

@@ -6,7 +6,7 @@ use highwater_tests::s3::{Fault, Operation, Response, S3Server, When};
 use highwater_tests::{Scratch, newest};
 
 use crate::ground::Ground;
-use crate::object_storage::configure;
+use crate::object_storage::PREFIX;
 
 const ALL: [Operation; 5] =
     [Operation::Put, Operation::Get, Operation::Head, Operation::Delete, Operation::List];
@@ -25,7 +25,7 @@ fn an_overloaded_service_is_not_stormed() {
     server.faults().set_latency(Duration::from_millis(10));
     server.faults().bear_at_once(Some(2));
     let ground = Ground::new(newest(), &scratch, |highwater| {
-        configure(&scratch, &server, highwater).lines("[wal]\npush_deadline = \"10s\"")
+        highwater.repository("s3", &server.spec(PREFIX)).lines("[wal]\npush_deadline = \"10s\"")
     });
     assert!(server.faults().slowed() > 0, "nothing was ever too much");
     assert_no_storm(&server, "two at once");

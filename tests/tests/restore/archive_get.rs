@@ -8,7 +8,7 @@ use highwater_restore::plan_file::PLAN_FILE;
 use highwater_tests::s3::{Fault, Operation, Response, S3Server};
 use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest};
 
-use crate::ground::{Ground, s3_repository};
+use crate::ground::Ground;
 
 /// A restored directory that is not started, and the files of its plan.
 struct Restored {
@@ -199,7 +199,7 @@ fn from_configuration(ground: &Ground, restored: &Restored) {
 fn a_repository_that_is_away_or_hangs_is_one_of_several() {
     let (scratch, server) = (Scratch::new(), S3Server::start());
     let cluster = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1).create();
-    let highwater = s3_repository(&scratch, &server, Highwater::new(&scratch, "main", &cluster));
+    let highwater = Highwater::new(&scratch, "main", &cluster).repository("s3", &server.spec("x"));
     let highwater = highwater.local_repository("second");
     highwater.ok(&["init"]);
     cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);

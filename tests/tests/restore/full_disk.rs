@@ -9,7 +9,7 @@ use highwater_restore::rebuild::INCOMPLETE_MARKER;
 use highwater_tests::s3::{Operation, S3Server};
 use highwater_tests::{Cluster, Finished, Highwater, Scratch, SmallFilesystem, files, left_out, newest};
 
-use crate::ground::{Ground, rows, s3_repository};
+use crate::ground::{Ground, rows};
 
 /// Inodes enough for anything here.
 const ENOUGH: &str = "nr_inodes=100000";
@@ -60,7 +60,7 @@ fn a_disk_that_fills_up_is_named_and_the_same_command_goes_on() {
         return left_out("cannot mount a small filesystem");
     };
     let cluster = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1).create();
-    let highwater = s3_repository(&scratch, &server, Highwater::new(&scratch, "main", &cluster));
+    let highwater = Highwater::new(&scratch, "main", &cluster).repository("s3", &server.spec("x"));
     highwater.ok(&["init"]);
     cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);
     cluster.start();

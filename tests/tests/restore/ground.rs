@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
 use highwater_tests::{Cluster, ClusterBuilder, Highwater, Postgres, Scratch, files};
 
 /// A cluster with a repository.
@@ -88,16 +87,4 @@ impl Ground {
 /// The rows of `t`.
 pub fn rows(cluster: &Cluster) -> String {
     cluster.value("select string_agg(n::text, ',' order by n) from t")
-}
-
-/// Adds the service to the configuration, as the repository `s3`.
-pub fn s3_repository(scratch: &Scratch, server: &S3Server, highwater: Highwater) -> Highwater {
-    let secret = scratch.file("secret", SECRET_ACCESS_KEY);
-    highwater.lines(&format!(
-        "\n[repository.s3]\nurl = \"s3://{BUCKET}/x\"\nendpoint = \"{}\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\n\
-         secret_access_key_file = \"{}\"\nkey_file = \"{}\"\n",
-        server.endpoint(),
-        secret.display(),
-        scratch.join("s3.key").display()
-    ))
 }

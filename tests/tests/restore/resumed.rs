@@ -11,7 +11,7 @@ use highwater_tests::{
     Cluster, Highwater, Scratch, Seed, assert_same_files, files, newest, scale, tell_campaign,
 };
 
-use crate::ground::{Ground, s3_repository};
+use crate::ground::Ground;
 
 /// A table of so many MiB, a power of two, that LZ4 makes nothing less of: it does not look back as far as they repeat.
 pub fn fill(cluster: &Cluster, table: &str, mebibytes: u32) {
@@ -30,7 +30,7 @@ pub fn fill(cluster: &Cluster, table: &str, mebibytes: u32) {
 fn four_fifths_of_a_restore_are_not_fetched_again() {
     let (scratch, server) = (Scratch::new(), S3Server::start());
     let cluster = Cluster::builder(newest(), &scratch, "main").create();
-    let highwater = s3_repository(&scratch, &server, Highwater::new(&scratch, "main", &cluster));
+    let highwater = Highwater::new(&scratch, "main", &cluster).repository("s3", &server.spec("x"));
     highwater.ok(&["init"]);
     cluster.configure(&[("archive_mode", "on"), ("archive_command", &highwater.archive_command())]);
     cluster.start();
@@ -78,25 +78,28 @@ impl Running {
         Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// Kills it as soon as it has written so many bytes; whether it had not come to its end before.
+    /// Kills it as soon as it has written so many bytes; whether it had not come to its end before, which must be a good one.
     fn kill_after(mut self, written: u64, target: &Path) -> bool {
         loop {
-            if self.0.try_wait().unwrap().is_some() {
+            if let Some(ended) = self.0.try_wait().unwrap() {
+                assert!(ended.success(), "the restore ended with {ended}");
                 return false;
             }
-            if target.join(INCOMPLETE_MARKER).exists() && on_disk(target) >= written {
+            if target.join(INCOMPLETE_MARKER).exists() && self.written() >= written {
                 self.0.kill().unwrap();
-                return self.0.wait().unwrap().code().is_none();
+                let ended = self.0.wait().unwrap();
+                assert!(ended.success() || ended.code().is_none(), "the restore ended with {ended}");
+                return ended.code().is_none();
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
-}
 
-/// What the files below a directory take, as far as it can be seen while they are written.
-fn on_disk(directory: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    files(directory).values().filter_map(|file| file.metadata().ok()).map(|found| found.blocks() * 512).sum()
+    /// What it has handed to the system to be written, in bytes; nothing any more when it has ended.
+    fn written(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.0.id())).unwrap_or_default();
+        io.lines().find_map(|line| line.strip_prefix("wchar: ")).map_or(0, |bytes| bytes.parse().unwrap())
+    }
 }
 
 /// Leaves what a loss of power may leave of a few files: a bit, a hole, a shorter file.
@@ -137,7 +140,9 @@ fn killed_at_any_moment_a_restore_comes_to_the_same_end() {
     ground.backup();
     let first =
         ground.highwater.json(&["list"])["repositories"][0]["lineages"][0]["backups"][0]["backup"].clone();
-    ground.backup();
+    let in_all = ground.highwater.json(&["backup", "--fast-checkpoint"])["backups"][0]["counts"]["bytes"]
+        .as_u64()
+        .unwrap();
     ground.cluster.stop();
 
     let (mut kills, wanted) = (0, scale().pick(3, 60));
@@ -149,7 +154,7 @@ fn killed_at_any_moment_a_restore_comes_to_the_same_end() {
         let arguments = Ground::arguments(target.to_str().unwrap(), &more);
         let (mut was_killed, mut record) = (false, Vec::new());
         for _ in 0..3 {
-            let written = seed.within(0..60 << 20);
+            let written = seed.within(0..in_all);
             if !Running::start(&ground, &arguments).kill_after(written, &target) {
                 break;
             }

@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use highwater_archive::store::{self, Created, Credentials, Encryption, Store, StoreError, StoreSpec};
+use highwater_archive::store::{
+    self, Created, Credentials, Encryption, Store, StoreError, StoreSpec, UploadChecksum,
+};
 use highwater_tests::az::AzServer;
 use highwater_tests::gs::GsServer;
 use highwater_tests::highwater_binary;
 use highwater_tests::http::{HttpServer, Reply};
 use highwater_tests::identity::{Identities, TOKEN};
 use highwater_tests::proxy::Proxy;
-use highwater_tests::s3::{Keys, S3Server};
+use highwater_tests::s3::{Keys, Operation, S3Server};
 use highwater_tests::tls::{Authority, HOST};
 
 use super::create;
@@ -295,14 +297,21 @@ async fn puts_say_what_the_service_is_to_do() {
     };
     let plain = StoreSpec { endpoint: Some(server.url()), ..S3Server::start().spec("p") };
     let headers = put(&plain, PACK).await;
-    for name in ["x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-request-payer"] {
+    let (crc, sha256) = ("x-amz-checksum-crc64nvme", "x-amz-checksum-sha256");
+    for name in ["x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-request-payer", crc, sha256] {
         is(&headers, name, None);
     }
     is(&headers, "if-none-match", Some("*"));
     let digest_of_x = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
     is(&headers, "x-amz-content-sha256", Some(digest_of_x));
     let unsigned = StoreSpec { unsigned_payload: true, ..plain.clone() };
-    is(&put(&unsigned, PACK).await, "x-amz-content-sha256", Some("UNSIGNED-PAYLOAD"));
+    let headers = put(&unsigned, PACK).await;
+    is(&headers, "x-amz-content-sha256", Some("UNSIGNED-PAYLOAD"));
+    is(&headers, crc, Some("Lb1nAmRU5LE="));
+    let other = StoreSpec { upload_checksum: Some(UploadChecksum::Sha256), ..unsigned.clone() };
+    let headers = put(&other, PACK).await;
+    is(&headers, crc, None);
+    is(&headers, sha256, Some("LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE="));
     let s3 = StoreSpec {
         encryption: Some(Encryption::SseKms),
         kms_key_id: Some("key-1".into()),
@@ -353,4 +362,22 @@ async fn puts_say_what_the_service_is_to_do() {
         assert!(matches!(error, StoreError::InvalidOption { .. }), "{error}");
         assert!(error.is_permanent() && error.hint().is_some(), "{error}");
     }
+}
+
+/// What was damaged on its way is refused by the service and sent again, by whatever the service holds it against.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_damaged_on_its_way_is_sent_again() {
+    let server = S3Server::start();
+    let with =
+        |upload_checksum| open(&StoreSpec { unsigned_payload: true, upload_checksum, ..server.spec("p") });
+    for (name, checksum) in [("crc64nvme", None), ("sha256", Some(UploadChecksum::Sha256))] {
+        server.faults().damage_next_put();
+        assert_eq!(create(&*with(checksum), name, "content").await, Created::New);
+        assert_eq!(with(checksum).get(name).await.expect("get"), "content");
+    }
+    assert_eq!(server.faults().counts()[&Operation::Put], 4);
+    // A service that knows no checksum stores what came.
+    server.faults().damage_next_put();
+    assert_eq!(create(&*with(Some(UploadChecksum::None)), "none", "content").await, Created::New);
+    assert_ne!(with(None).get("none").await.expect("get"), "content");
 }

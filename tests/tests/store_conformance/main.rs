@@ -3,7 +3,6 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_archive::clock::{Clock, SystemClock};
@@ -11,15 +10,35 @@ use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
 use highwater_archive::store::local::LocalStore;
 use highwater_archive::store::memory::MemoryStore;
 use highwater_archive::store::{self, Created, Store, StoreError, StoreSpec};
-use highwater_tests::Scratch;
 use highwater_tests::conformance::conforms;
-use highwater_tests::s3::{Fault, Operation, Response, S3Server, When};
-use highwater_tests::seaweedfs::SeaweedFs;
+use highwater_tests::s3::S3Server;
+
+/// Makes a test of each function for each provider's service.
+macro_rules! for_each_provider {
+    ($($name:ident),* $(,)?) => {
+        for_each_provider!(@ amazon $($name)*);
+        for_each_provider!(@ google $($name)*);
+        for_each_provider!(@ azure $($name)*);
+    };
+    (@ $provider:ident $($name:ident)*) => {
+        mod $provider {
+            use highwater_tests::cloud::CloudServer;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $name() {
+                    super::$name(CloudServer::$provider()).await;
+                }
+            )*
+        }
+    };
+}
 
 mod access;
 mod cloud;
 mod faults;
 mod network;
+mod real;
 
 /// I3, I4: a local directory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -35,35 +54,6 @@ async fn a_local_directory_conforms() {
     assert_modes(&root);
     assert_modes(&scratch.path().join("made"));
     assert_no_leftovers(&root);
-}
-
-/// I4: an S3 service, at a prefix of its bucket and at the whole of it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_s3_service_conforms() {
-    let server = S3Server::start();
-    let store = server.store("at/a/prefix").expect("open");
-    assert_eq!(create(&*store, "first", "x").await, Created::New);
-    assert_young(&*store, "first").await;
-    conforms(store).await;
-    assert!(server.objects().keys().iter().all(|key| key.starts_with("at/a/prefix/")));
-    let whole = S3Server::start();
-    conforms(whole.store("").expect("open")).await;
-}
-
-/// I4: an S3 service that is not ours, behind TLS under a private authority.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn seaweedfs_conforms() {
-    let scratch = Scratch::new();
-    let server = tokio::task::block_in_place(|| {
-        std::thread::scope(|scope| scope.spawn(|| SeaweedFs::start(&scratch)).join().expect("SeaweedFS"))
-    });
-    let store = store::open(&server.spec("at/a/prefix")).expect("open");
-    assert_eq!(create(&*store, "first", "x").await, Created::New);
-    assert_young(&*store, "first").await;
-    conforms(store).await;
-    let elsewhere = StoreSpec { url: "s3://other-bucket/p".into(), ..server.spec("") };
-    let answer = store::open(&elsewhere).expect("open").get("a").await;
-    assert!(matches!(answer, Err(StoreError::NoRoot { .. })), "{answer:?}");
 }
 
 /// The store of many other tests: what they prove they would not prove of a store that behaves otherwise.
@@ -238,80 +228,6 @@ async fn the_probe_finds_a_store_that_ignores_conditions() {
     assert_eq!(server.objects().keys(), Vec::<String>::new());
 }
 
-/// I14's ground: whatever is asked of a bucket that is not there, the answer names the bucket, and no object as absent.
-async fn a_missing_root_is_named(service: &StoreSpec) {
-    let (scheme, _) = service.url.split_once("://").expect("a URL");
-    let elsewhere = StoreSpec { url: format!("{scheme}://other-bucket/p"), ..service.clone() };
-    let elsewhere = store::open(&elsewhere).expect("open");
-    for answer in [
-        elsewhere.get("a").await.map(|_| ()),
-        elsewhere.get_range("a", 0..1).await.map(|_| ()),
-        elsewhere.head("a").await.map(|_| ()),
-        elsewhere.list("a").await.map(|_| ()),
-        elsewhere.list_dir("a").await.map(|_| ()),
-        elsewhere.stream("a").await.map(|_| ()),
-        elsewhere.create("a", vec![]).await.map(|_| ()),
-        elsewhere.delete("a").await,
-    ] {
-        assert!(matches!(&answer, Err(StoreError::NoRoot { .. })), "{scheme}: {answer:?}");
-    }
-}
-
-/// I14's ground: an outage, a missing bucket and refused credentials are never mistaken for absence.
-#[tokio::test(flavor = "multi_thread")]
-async fn only_a_missing_object_is_absent() {
-    let server = S3Server::start();
-    let store = server.store("p").expect("open");
-    a_missing_root_is_named(&server.spec("")).await;
-    let stranger = StoreSpec { secret_access_key: Some("wrong".to_owned().into()), ..server.spec("p") };
-    let answer = store::open(&stranger).expect("open").get("a").await;
-    let error = answer.expect_err("refused");
-    assert!(matches!(error, StoreError::PermissionDenied { .. }) && error.is_permanent(), "{error}");
-    assert!(error.hint().is_some_and(|hint| hint.contains("secret")), "{error}");
-
-    server.faults().add(Fault::next(Operation::Get, Response::Status(400, "InvalidRequest")));
-    let error = store.get("a").await.expect_err("refused");
-    assert!(matches!(error, StoreError::Refused { .. }), "{error}");
-    assert!(
-        error.to_string().contains("status 400, InvalidRequest: a fault that a test asked for"),
-        "{error}"
-    );
-    assert!(matches!(store.get("a").await, Err(StoreError::NotFound { .. })));
-}
-
-/// Passing failures are tried again: an overloaded service, a connection that ends without a word.
-#[tokio::test(flavor = "multi_thread")]
-async fn passing_failures_are_retried() {
-    let server = S3Server::start();
-    let store = server.store("p").expect("open");
-    server.faults().add(Fault { fail: 2, ..Fault::next(Operation::Put, Response::Status(503, "SlowDown")) });
-    assert_eq!(create(&*store, "a", "a").await, Created::New);
-    server.faults().add(Fault::next(Operation::Get, Response::Cut));
-    server.faults().add(Fault::next(Operation::List, Response::Status(500, "InternalError")));
-    assert_eq!(store.get("a").await.expect("get"), "a");
-    assert_eq!(store.list("").await.expect("list").len(), 1);
-    assert_eq!(server.faults().counts()[&Operation::Put], 3);
-}
-
-/// I4: a put whose reply was lost is known at the next try by what it wrote; a conflict that leaves no object is tried anew.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_reply_is_no_conflict() {
-    let server = S3Server::start();
-    let store = server.store("p").expect("open");
-    server.faults().add(Fault {
-        when: When::AfterEffect,
-        ..Fault::next(Operation::Put, Response::Status(503, "ServiceUnavailable"))
-    });
-    assert_eq!(create(&*store, "a", "a").await, Created::New);
-    assert_eq!(store.get("a").await.expect("get"), "a");
-    server.faults().add(Fault { key_contains: "/b".into(), ..Fault::next(Operation::Put, conflict()) });
-    assert_eq!(create(&*store, "b", "b").await, Created::New);
-}
-
-fn conflict() -> Response {
-    Response::Status(409, "ConditionalRequestConflict")
-}
-
 /// An object that is larger than what is read in one piece is refused before it is fetched, not after.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_bounded_against_a_hostile_store() {
@@ -403,38 +319,4 @@ fn bad_urls_and_options_are_refused() {
     assert!(store::open(&told).is_ok());
     let half = StoreSpec { secret_access_key: None, ..spec("s3://bucket/x") };
     assert!(matches!(refused(half), StoreError::MissingCredentials { .. }));
-}
-
-/// Requests cost money: each call makes the one request that it must.
-#[tokio::test(flavor = "multi_thread")]
-async fn each_call_is_one_request() {
-    let server = S3Server::start();
-    let store = server.store("p").expect("open");
-    assert_eq!(create(&*store, "a", "a").await, Created::New);
-    assert_eq!(create(&*store, "a", "b").await, Created::Exists);
-    assert_eq!(store.get("a").await.expect("get"), "a");
-    assert_eq!(store.get_range("a", 0..1).await.expect("range"), "a");
-    assert_eq!(store.get_range("a", 7..9).await.expect("range past the end"), "");
-    assert_eq!(store.head("a").await.expect("head").map(|info| info.size), Some(1));
-    assert_eq!(store.list("").await.expect("list").len(), 1);
-    store.delete("a").await.expect("delete");
-    let counts: Vec<(Operation, usize)> = server.faults().counts().into_iter().collect();
-    assert_eq!(
-        counts,
-        [
-            (Operation::Put, 2),
-            (Operation::Get, 3),
-            (Operation::Head, 1),
-            (Operation::Delete, 1),
-            (Operation::List, 1)
-        ]
-    );
-    server.faults().set_latency(Duration::from_millis(50));
-    server.faults().forget_requests();
-    assert_eq!(store.head("a").await.expect("head"), None);
-    assert_eq!(
-        server.faults().requests().len(),
-        2,
-        "absence is asked for twice: HEAD cannot name what is missing"
-    );
 }

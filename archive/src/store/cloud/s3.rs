@@ -12,10 +12,13 @@
 //!    `AWS_EC2_METADATA_SERVICE_ENDPOINT` is set, unless `AWS_EC2_METADATA_DISABLED` is `true`.
 //!
 //! All but the first are temporary, and renewed in time ([`super::renewed`]).
+//!
+//! What is put is held against a digest by the service: the SHA-256 in the signature, or, where the content is left out of that, a
+//! checksum beside it ([`upload_checksum`]).
 
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use secrecy::ExposeSecret as _;
 use url::Url;
 
@@ -24,7 +27,7 @@ use super::renewed::Renewed;
 use super::service::Service;
 use super::{CloudStore, Dialect, Persistence};
 use crate::store::spec::Environment;
-use crate::store::{Credentials, Encryption, StoreError, StoreSpec};
+use crate::store::{Credentials, Encryption, StoreError, StoreSpec, UploadChecksum};
 
 /// The region that requests are signed for where nobody names one; most other services accept any.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -35,7 +38,17 @@ static DIALECT: Dialect = Dialect {
     root_missing: &["NoSuchBucket"],
     object_missing: &["NoSuchKey"],
     exists: &["PreconditionFailed"],
-    busy: &["RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "OperationAborted"],
+    busy: &[
+        "RequestTimeout",
+        "SlowDown",
+        "InternalError",
+        "ServiceUnavailable",
+        "OperationAborted",
+        // What came was not what was sent.
+        "BadDigest",
+        "XAmzContentSHA256Mismatch",
+        "XAmzContentChecksumMismatch",
+    ],
     unknown_credentials: &["ExpiredToken", "InvalidToken", "InvalidAccessKeyId"],
     pack_classes: &["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"],
     lists_omit_the_prefix_itself: false,
@@ -69,6 +82,9 @@ pub(crate) fn open(
     if spec.unsigned_payload && endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let hint = "use an https:// endpoint, or leave unsigned_payload out";
         return Err(place.wrong("unsigned_payload", "without TLS nothing else protects what is sent", hint));
+    }
+    if let Some(checksum) = upload_checksum(&spec) {
+        builder = builder.with_checksum_algorithm(checksum);
     }
     let path_style = spec.path_style.unwrap_or(endpoint.is_some());
     builder = builder.with_virtual_hosted_style_request(!path_style);
@@ -167,6 +183,18 @@ fn with_encryption(
         builder = builder.with_bucket_key(enabled);
     }
     Ok(builder)
+}
+
+/// The checksum that a put carries. Amazon itself knows CRC-64/NVME, and wants a checksum beside the signature where Object Lock has a default
+/// retention; other services may refuse a header that they do not know, so they get one where nothing else guards the content, or if
+/// asked for.
+fn upload_checksum(spec: &StoreSpec) -> Option<Checksum> {
+    match spec.upload_checksum {
+        Some(UploadChecksum::None) => None,
+        Some(UploadChecksum::Crc64Nvme) => Some(Checksum::CRC64NVME),
+        Some(UploadChecksum::Sha256) => Some(Checksum::SHA256),
+        None => (spec.unsigned_payload || spec.endpoint.is_none()).then_some(Checksum::CRC64NVME),
+    }
 }
 
 /// Makes explicit what the environment decides; gives in words where the credentials come from.
@@ -302,6 +330,25 @@ mod tests {
     }
 
     /// The order is that of the head of this file, and a kind that is named passes over what comes before it.
+    #[test]
+    fn content_that_is_not_signed_has_a_checksum() {
+        let of = |endpoint: Option<&str>, unsigned_payload, upload_checksum| {
+            let endpoint = endpoint.map(str::to_owned);
+            super::upload_checksum(&StoreSpec {
+                endpoint,
+                unsigned_payload,
+                upload_checksum,
+                ..StoreSpec::default()
+            })
+        };
+        let elsewhere = Some("https://h");
+        assert_eq!(of(None, false, None), Some(Checksum::CRC64NVME));
+        assert_eq!(of(elsewhere, false, None), None);
+        assert_eq!(of(elsewhere, true, None), Some(Checksum::CRC64NVME));
+        assert_eq!(of(elsewhere, true, Some(UploadChecksum::Sha256)), Some(Checksum::SHA256));
+        assert_eq!(of(None, true, Some(UploadChecksum::None)), None);
+    }
+
     #[test]
     fn the_first_kind_that_is_found_wins() {
         let mut variables = std::collections::BTreeMap::from([

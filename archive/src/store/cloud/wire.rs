@@ -51,6 +51,11 @@ impl Seen {
         self.state().skew
     }
 
+    /// Notes when the credential that was just handed out ends.
+    pub(super) fn credential_ends(&self, at: Instant) {
+        self.state().credential_ends = Some(at);
+    }
+
     /// When the credential that was handed out last ends; forgotten by asking.
     pub(super) fn take_credential_end(&self) -> Option<Instant> {
         self.state().credential_ends.take()
@@ -108,7 +113,8 @@ impl HttpService for Watched {
         match success {
             true if is_list => list(response).await,
             true if is_put => put(response).await,
-            _ => Ok(response),
+            true => Ok(range(response)),
+            false => Ok(response),
         }
     }
 }
@@ -131,7 +137,7 @@ impl Watched {
         let (parts, body) = response.into_parts();
         let body = short(body).await?;
         if let Some(life) = life(&body, SystemClock.now()) {
-            self.wire.seen.state().credential_ends = Some(Instant::now() + life);
+            self.wire.seen.credential_ends(Instant::now() + life);
         }
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
@@ -156,6 +162,28 @@ async fn put(response: HttpResponse) -> Result<HttpResponse, HttpError> {
         return Err(unusable("its answer is a success and tells of an error", &body));
     }
     Ok(HttpResponse::from_parts(parts, body.into()))
+}
+
+/// Passes on an object, or a part of one. Where a range begins at the object's end some services bring nothing and call that a success
+/// (Azurite does); to the client it must be the refusal that it is elsewhere.
+fn range(response: HttpResponse) -> HttpResponse {
+    let told = response.headers().get("content-range").and_then(|value| value.to_str().ok());
+    if !told.is_some_and(is_past_the_end) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    if let Ok(unsatisfiable) = 416_u16.try_into() {
+        parts.status = unsatisfiable;
+    }
+    HttpResponse::from_parts(parts, body)
+}
+
+/// Whether this `Content-Range` begins where the object ends: `bytes 10-9/10`.
+fn is_past_the_end(told: &str) -> bool {
+    let parts = told.strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
+    let Some((range, total)) = parts else { return false };
+    let from = range.split('-').next().unwrap_or_default().parse::<u64>();
+    matches!((from, total.parse()), (Ok(from), Ok(total)) if from >= total)
 }
 
 /// The body of an answer that is looked into. Nothing that we ask for here is long: what goes on and on is cut off.
@@ -238,6 +266,20 @@ mod tests {
         assert_eq!(retry_after("Fri, 20 Nov 2026 10:00:30 GMT", date), Some(Duration::from_secs(30)));
         assert_eq!(retry_after("Fri, 20 Nov 2026 09:00:30 GMT", date), Some(Duration::ZERO));
         assert_eq!(retry_after("soon", date), None);
+    }
+
+    #[test]
+    fn a_range_past_the_end_is_none() {
+        for (told, past) in [
+            ("bytes 10-9/10", true),
+            ("bytes 0--1/0", true),
+            ("bytes 9-9/10", false),
+            ("bytes 0-9/*", false),
+            ("bytes */10", false),
+            ("", false),
+        ] {
+            assert_eq!(is_past_the_end(told), past, "{told:?}");
+        }
     }
 
     #[test]
