@@ -186,9 +186,13 @@ fn is_allowed(request: &Request) -> bool {
 
 /// What a request must carry that the account's key signs.
 pub(crate) fn authorization(request: &Request) -> String {
+    format!("SharedKey {ACCOUNT}:{}", signature(&string_to_sign(request)))
+}
+
+/// What the account's key makes of a text.
+pub(crate) fn signature(text: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
-    let signature = BASE64_STANDARD.encode(hmac::sign(&key, string_to_sign(request).as_bytes()));
-    format!("SharedKey {ACCOUNT}:{signature}")
+    BASE64_STANDARD.encode(hmac::sign(&key, text.as_bytes()))
 }
 
 /// <https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key>

@@ -12,8 +12,10 @@ use highwater_archive::clock::{Clock as _, SystemClock};
 use highwater_archive::store::StoreSpec;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
+use jiff::SignedDuration;
+use url::form_urlencoded;
 
-use crate::az::{ACCOUNT, account_key, authorization};
+use crate::az::{ACCOUNT, account_key, authorization, signature};
 use crate::http::{Listener, Request, http_date};
 use crate::running::{Running, ask, installed};
 use crate::s3::BUCKET;
@@ -72,6 +74,23 @@ impl Azurite {
             account_key: Some(account_key().into()),
             ..StoreSpec::default()
         }
+    }
+
+    /// The same by a signature of the container alone, with these permissions.
+    pub fn spec_signed(&self, prefix: &str, permissions: &str) -> StoreSpec {
+        let ends = SystemClock.now() + SignedDuration::from_hours(1);
+        let ends = ends.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        // https://learn.microsoft.com/en-us/rest/api/storageservices/create-service-sas
+        let signed =
+            format!("{permissions}\n\n{ends}\n/blob/{ACCOUNT}/{BUCKET}\n\n\n\n2020-12-06\nc\n\n\n\n\n\n\n");
+        let token = form_urlencoded::Serializer::new(String::new())
+            .append_pair("sp", permissions)
+            .append_pair("se", &ends)
+            .append_pair("sv", "2020-12-06")
+            .append_pair("sr", "c")
+            .append_pair("sig", &signature(&signed))
+            .finish();
+        StoreSpec { account_key: None, sas_token: Some(token.into()), ..self.spec(prefix) }
     }
 }
 

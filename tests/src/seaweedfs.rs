@@ -29,9 +29,17 @@ impl SeaweedFs {
     /// # Panics
     /// When it cannot be fetched or does not begin: nothing is skipped in silence.
     pub fn start(scratch: &Scratch) -> Self {
+        Self::with_policies(scratch, &[])
+    }
+
+    /// The same, with an access key for each of these policies, a name and a document, which SeaweedFS holds it to.
+    ///
+    /// # Panics
+    /// As [`SeaweedFs::start`].
+    pub fn with_policies(scratch: &Scratch, policies: &[(&str, String)]) -> Self {
         let program = installed("seaweedfs");
         // Somebody else may take a port between our look and its start.
-        let mut attempts = (0..3).map(|attempt| Self::attempt(scratch, &program, attempt));
+        let mut attempts = (0..3).map(|attempt| Self::attempt(scratch, &program, policies, attempt));
         let begun = attempts.try_fold(String::new(), |_, outcome| match outcome {
             Ok(server) => ControlFlow::Break(server),
             Err(log) => ControlFlow::Continue(log),
@@ -42,12 +50,32 @@ impl SeaweedFs {
         }
     }
 
-    fn attempt(scratch: &Scratch, program: &Path, attempt: u32) -> Result<Self, String> {
-        let identities = serde_json::json!({ "identities": [{
+    fn attempt(
+        scratch: &Scratch,
+        program: &Path,
+        policies: &[(&str, String)],
+        attempt: u32,
+    ) -> Result<Self, String> {
+        let mut identities = vec![serde_json::json!({
             "name": "tests",
             "credentials": [{ "accessKey": ACCESS_KEY_ID, "secretKey": SECRET_ACCESS_KEY }],
             "actions": ["Admin", "Read", "List", "Write"],
-        }]});
+        })];
+        identities.extend(policies.iter().map(|(name, _)| {
+            let (id, secret) = limited_key(name);
+            serde_json::json!({
+                "name": name,
+                "credentials": [{ "accessKey": id, "secretKey": secret }],
+                "actions": [],
+                "policyNames": [name],
+            })
+        }));
+        let documents =
+            policies.iter().map(|(name, document)| serde_json::json!({ "name": name, "content": document }));
+        let identities = serde_json::json!({
+            "identities": identities,
+            "policies": documents.collect::<Vec<_>>(),
+        });
         let identities = scratch.file("seaweedfs.json", identities.to_string());
         let ports = free_ports();
         let mut command = Command::new(program);
@@ -86,6 +114,20 @@ impl SeaweedFs {
             ..StoreSpec::default()
         }
     }
+
+    /// The same with the access key that the policy of this name limits.
+    pub fn spec_limited(&self, prefix: &str, policy: &str) -> StoreSpec {
+        let (id, secret) = limited_key(policy);
+        StoreSpec {
+            access_key_id: Some(id.into()),
+            secret_access_key: Some(secret.into()),
+            ..self.spec(prefix)
+        }
+    }
+}
+
+fn limited_key(policy: &str) -> (String, String) {
+    (format!("KEYOF{policy}"), format!("secret-of-{policy}"))
 }
 
 /// Every port it listens on, or it would take fixed ones.
