@@ -10,7 +10,8 @@
 //! (PostgreSQL's `data_sync_retry`), so the file is given up and the caller writes anew.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
 pub(crate) mod at;
@@ -139,6 +140,37 @@ pub fn replace<C: AsRef<[u8]>>(path: &Path, chunks: &[C]) -> Result<(), DurableE
     temp.write(chunks).map_err(fail("write"))?;
     temp.replace(name).map_err(fail("replace"))?;
     at::fsync(&directory).map_err(fail("fsync the directory of"))
+}
+
+/// As [`replace`], of the file `below` the directory `root`: no directory on the way from there is reached through a link. Answers
+/// the file, open, so that what is changed next is that one and no other that has its name by then.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_below<C: AsRef<[u8]>>(root: &Path, below: &Path, chunks: &[C]) -> Result<File, DurableError> {
+    let path = root.join(below);
+    let fail = |operation| {
+        let path = path.clone();
+        move |source| DurableError::Io { operation, path, source }
+    };
+    let (parent, name) = split(below)?;
+    let mut directory = at::open_directory_path(root).map_err(fail("open the directory of"))?;
+    for component in parent.components() {
+        let one = match component {
+            Component::Normal(one) => one,
+            Component::CurDir => continue,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(DurableError::NoFileName { path: path.clone() });
+            }
+        };
+        directory = at::open_directory(&directory, one).map_err(fail("open the directory of"))?;
+    }
+    let mut temp = at::Temp::create(&directory).map_err(fail("create a temporary file beside"))?;
+    temp.write(chunks).map_err(fail("write"))?;
+    let file = temp.file().map_err(fail("open"))?;
+    temp.replace(name).map_err(fail("replace"))?;
+    at::fsync(&directory).map_err(fail("fsync the directory of"))?;
+    Ok(file)
 }
 
 /// Makes `path` and all its missing parents with mode 0700 and fsyncs the parent of each, also where another process made

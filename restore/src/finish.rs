@@ -16,6 +16,7 @@ use crate::host::{self, Resorted, SCRIPT_FILE};
 use crate::in_effect;
 use crate::listening::Listening;
 use crate::outside::{self, give};
+use crate::ownership::{self, Account};
 use crate::plan_file::{self, PLAN_FILE, PlanBounds, RepositoryToPlan};
 use crate::preflight::{Preflight, Request};
 use crate::rebuild::{Claimed, OWN_DIRECTORY};
@@ -191,18 +192,22 @@ fn remove_script(data_dir: &Path) -> Result<(), RestoreError> {
     }
 }
 
-/// Writes a file of the data directory, durably, with owner and mode.
+/// Writes a file of the data directory, durably, with owner and mode. The directories on the way belong to the server's user by now, and
+/// none of them is believed to be one by its name.
 fn put(
     data_dir: &Path,
     name: &str,
     content: &[u8],
-    owner: Option<&crate::ownership::Account>,
+    owner: Option<&Account>,
     mode: u32,
 ) -> Result<(), RestoreError> {
-    let path = data_dir.join(name);
-    durable::replace(&path, &[content])?;
-    give(&path, owner, mode)?;
-    Ok(durable::fsync_file(&path)?)
+    use rustix::fs::Mode;
+    let failed = |what| move |source| RestoreError::Io { what, path: data_dir.join(name), source };
+    let file = durable::replace_below(data_dir, Path::new(name), &[content])?;
+    ownership::give(&file, owner).map_err(failed("give away"))?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
+        .map_err(|errno| failed("set the mode of")(errno.into()))?;
+    file.sync_all().map_err(failed("fsync"))
 }
 
 fn path_text(path: &Path) -> Result<String, RestoreError> {
@@ -281,6 +286,28 @@ mod tests {
         durable::replace(&script, &[b"x"]).unwrap();
         remove_script(directory.path()).unwrap();
         assert!(!script.exists());
+    }
+
+    /// `pg_control` is written into the directory `global`, and not to where a link of that name leads.
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, elsewhere) = (directory.path().join("data"), directory.path().join("elsewhere"));
+        for made in [&data, &elsewhere] {
+            std::fs::create_dir(made).unwrap();
+        }
+        std::os::unix::fs::symlink("../elsewhere", data.join("global")).unwrap();
+        let refused = put(&data, "global/pg_control", b"x", None, 0o600).unwrap_err();
+        assert!(refused.to_string().contains("global/pg_control"), "{refused}");
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+        std::fs::remove_file(data.join("global")).unwrap();
+        std::fs::create_dir(data.join("global")).unwrap();
+        put(&data, "global/pg_control", b"x", None, 0o640).unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&data.join("global/pg_control").metadata().unwrap());
+        assert_eq!(
+            (mode & 0o777, std::fs::read(data.join("global/pg_control")).unwrap()),
+            (0o640, b"x".to_vec())
+        );
     }
 
     #[test]

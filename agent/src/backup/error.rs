@@ -31,7 +31,7 @@ pub enum BackupError {
         source: io::Error,
     },
     /// A symbolic link that is not one of PostgreSQL's leads out of the data directory (I25).
-    #[error("{path} is a symbolic link that leads out of the data directory, to {target}")]
+    #[error("{path} is a symbolic link that leads out of the data directory, or may: to {target}")]
     LeavesDataDirectory {
         /// The link, below the data directory.
         path: FilePath,
@@ -115,8 +115,8 @@ impl BackupError {
             }
             BackupError::Unreadable { .. } | BackupError::Thread(_) => None,
             BackupError::LeavesDataDirectory { .. } => Some(
-                "what it leads to would be missing from every restore: move it into the data directory, or remove the link; \
-                 configuration files may lie elsewhere when PostgreSQL's own settings name them"
+                "what it leads to would be missing from every restore: move it into the data directory, or remove the link (one that \
+                 stays inside has no `..` behind a name); configuration files may lie elsewhere when PostgreSQL's own settings name them"
                     .to_owned(),
             ),
             BackupError::Name { .. } => Some("it is no file of PostgreSQL's; move it out of the data directory".to_owned()),

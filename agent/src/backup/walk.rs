@@ -233,15 +233,19 @@ fn present<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, BackupErr
     }
 }
 
-/// Whether a relative link at `path` stays below the data directory, by its text alone.
+/// Whether a relative link at `path` stays below the data directory, or below the tablespace that it lies in, by its text alone. A
+/// `..` behind a name is taken from wherever that name leads, which may be out of it: the way up comes first.
 fn stays_inside(path: &FilePath, target: &Path) -> bool {
-    let mut depth = path.components().count().saturating_sub(1);
+    use std::path::Component;
+    let above = if path.as_bytes().starts_with(b"pg_tblspc/") { 3 } else { 1 };
+    let mut depth = path.components().count().saturating_sub(above);
+    let mut goes_down = false;
     for component in target.components() {
         match component {
-            std::path::Component::Normal(_) => depth += 1,
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir if depth > 0 => depth -= 1,
-            _ => return false,
+            Component::Normal(_) => goes_down = true,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 && !goes_down => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
         }
     }
     true
@@ -283,4 +287,32 @@ impl Names {
 fn name_at(bytes: &[u8], begin: u32) -> &[u8] {
     let Some((length, rest)) = bytes.get(begin as usize..).and_then(<[u8]>::split_first) else { return &[] };
     rest.get(..usize::from(*length)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// I25: what a link says leads elsewhere when a name on the way is a link itself, and from within a tablespace.
+    #[test]
+    fn a_link_is_inside_only_when_it_is_on_any_disk() {
+        let inside = |path: &str, target: &str| stays_inside(&path.parse().unwrap(), Path::new(target));
+        for (path, target) in [
+            ("base/near", "../global"),
+            ("a/b/c", "../.././d/e"),
+            ("x", "y/./z"),
+            ("pg_tblspc/1/PG_17/x", "../y"),
+        ] {
+            assert!(inside(path, target), "{path} -> {target}");
+        }
+        for (path, target) in [
+            ("x", "../y"),
+            ("x", "/y"),
+            ("x", "pg_tblspc/16384/../../etc"),
+            ("a/b/c", "../d/../e"),
+            ("pg_tblspc/1/PG_17/x", "../../../base"),
+        ] {
+            assert!(!inside(path, target), "{path} -> {target}");
+        }
+    }
 }

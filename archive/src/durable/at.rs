@@ -155,6 +155,11 @@ impl<'a> Temp<'a> {
         Ok(())
     }
 
+    /// The file, open a second time.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Gives the file its public name unless that is taken. The directory is not yet fsynced.
     pub(crate) fn publish(mut self, name: &OsStr) -> io::Result<Publication> {
         let from = self.name.as_str();

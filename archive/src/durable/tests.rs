@@ -155,3 +155,21 @@ fn a_file_is_moved_to_a_free_name_only() {
     assert!(std::fs::read(&from).unwrap() == b"two" && std::fs::read(&to).unwrap() == b"one");
     assert!(move_new(&directory.join("absent"), &directory.join("free")).is_err());
 }
+
+/// I3: a file below a directory is as durable, and no link is followed on the way to it.
+#[test]
+fn below_a_directory_no_link_is_followed() {
+    let (_scratch, root) = scratch();
+    fs::create_dir(root.join("real")).unwrap();
+    std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+    let (answer, events) = record(|| replace_below(&root, Path::new("real/a"), &[b"one"]));
+    assert_eq!(answer.unwrap().metadata().unwrap().len(), 3);
+    Disk::replay(&events).assert_durable(&root.join("real"), &root.join("real/a"));
+    for refused in ["link/b", "real/../b", "none/b"] {
+        assert!(replace_below(&root, Path::new(refused), &[b"two"]).is_err(), "{refused}");
+    }
+    assert_eq!(
+        (names(&root), names(&root.join("real"))),
+        (vec!["link".into(), "real".into()], vec!["a".into()])
+    );
+}

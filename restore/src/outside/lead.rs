@@ -193,9 +193,15 @@ impl Leader<'_> {
         }
     }
 
-    /// Whether the restore has put a file where it is.
+    /// Whether the restore has put a file where it is. A link in the data directory is the original's doing: what it leads to is ours
+    /// only when that lies in the data directory itself.
     fn is_ours(&self, path: &Path) -> bool {
-        plain(path).starts_with(plain(self.data_dir)) || self.relocation.puts(path)
+        if self.relocation.puts(path) {
+            return true;
+        }
+        let lies_within =
+            |data_dir: PathBuf| path.canonicalize().is_ok_and(|real| real.starts_with(data_dir));
+        plain(path).starts_with(plain(self.data_dir)) && self.data_dir.canonicalize().is_ok_and(lies_within)
     }
 
     /// A path into the original's data directory, in the new one.
@@ -331,6 +337,23 @@ mod tests {
         for path in ["etc/conf.d/theirs.conf", "etc/local.conf"] {
             assert_eq!(std::fs::read_to_string(ground.at(path)).unwrap(), theirs);
         }
+    }
+
+    /// What a link in the data directory leads to is the host's, and neither read nor written.
+    #[test]
+    fn a_link_out_of_the_data_directory_is_not_followed() {
+        let theirs = "include '/no/such/main/y.conf'\n";
+        let ground = Ground::new(&[
+            ("data/postgresql.conf", "include 'x/foo.conf'\n"),
+            ("host/foo.conf", theirs),
+            ("data/y.conf", ""),
+        ]);
+        std::os::unix::fs::symlink("../host", ground.at("data/x")).unwrap();
+        let before = std::fs::metadata(ground.at("host/foo.conf")).unwrap();
+        ground.place(&[("config_file", "/no/such/main/postgresql.conf")], None);
+        let after = std::fs::metadata(ground.at("host/foo.conf")).unwrap();
+        let inode = std::os::unix::fs::MetadataExt::ino;
+        assert_eq!((ground.text("host/foo.conf"), inode(&after)), (theirs.to_owned(), inode(&before)));
     }
 
     /// A directory that must be this one, since files of the backup lie in it, is refused with what else is in it.

@@ -3,9 +3,9 @@
 //! A file list is data from a repository, so nothing in it decides where we write. Every place is reached through one of a few
 //! **roots**, directories that the person named (the data directory, `--wal-dir`, each tablespace) or that we made below
 //! them, each held open. Paths below a root have no `..` ([`FilePath`] refuses it), are opened relative to the root's
-//! descriptor, never through a symbolic link (`openat2` with `RESOLVE_NO_SYMLINKS`, or `O_NOFOLLOW` on a kernel without
-//! it) and never across a mount (`RESOLVE_NO_XDEV`, or by the device): preflight has seen none there, so one is somebody's who came
-//! meanwhile. A root must be the very directory that was marked as this restore's. Directories, links and empty files are made exclusively: one that is already there is an error, never taken over. Only where
+//! descriptor, never through a symbolic link (`openat2` with `RESOLVE_NO_SYMLINKS`; on a kernel without
+//! it directory by directory, each with `O_NOFOLLOW`) and never across a mount (`RESOLVE_NO_XDEV`, or by the device): preflight has
+//! seen none there, so one is somebody's who came meanwhile. A root must be the very directory that was marked as this restore's. Directories, links and empty files are made exclusively: one that is already there is an error, never taken over. Only where
 //! a restore goes on in place may a directory be there, of which [`super::sweep`] has seen that it is one.
 
 use std::collections::BTreeSet;
@@ -39,6 +39,9 @@ pub(super) type RootIndex = u16;
 pub(super) const DATA: RootIndex = 0;
 /// Where configuration from outside is kept.
 const OUTSIDE: RootIndex = 1;
+
+/// Directories of every cluster that a restore, or the server that follows, writes into by their names: never links of a file list.
+const MADE_OF_DIRECTORIES: [&str; 4] = ["global", "pg_tblspc", "pg_wal", OWN_DIRECTORY];
 
 /// One directory that things are made below.
 #[derive(Debug)]
@@ -182,15 +185,19 @@ impl Layout {
         self.make_link(DATA, path.as_bytes(), target.as_os_str().as_bytes())
     }
 
-    /// Makes a symbolic link that stays inside the data directory.
+    /// Makes a symbolic link that stays inside the data directory, or inside the root that it lies in.
     pub(super) fn make_inner_link(&self, path: &FilePath, target: &str) -> Result<(), RebuildError> {
-        let depth = path.components().count().saturating_sub(1);
+        let (root, below) = self.place(path);
+        if below.is_empty() || MADE_OF_DIRECTORIES.iter().any(|made| path.as_bytes() == made.as_bytes()) {
+            return Err(RebuildError::Hostile(format!("{path} is a link, where a directory belongs")));
+        }
+        // Above another root than the data directory lies something else than its text says.
+        let depth = below.iter().filter(|byte| **byte == b'/').count();
         if !stays_inside(target, depth) {
             return Err(RebuildError::Hostile(format!(
-                "the link {path} leads to {target}, outside the data directory"
+                "the link {path} leads to {target}, which may be outside the data directory"
             )));
         }
-        let (root, below) = self.place(path);
         self.make_link(root, below, target.as_bytes())
     }
 
@@ -334,21 +341,15 @@ impl Layout {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
         let root = self.roots.get(usize::from(place.root)).ok_or(Errno::BADF)?;
-        let path = OsStr::from_bytes(place.path);
         if !self.lacks_openat2.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-            match rustix::fs::openat2(root.directory.as_fd(), path, flags, mode, resolve) {
+            match rustix::fs::openat2(root.directory.as_fd(), place.path, flags, mode, resolve) {
                 // Older kernels lack the call, and some sandboxes deny it.
                 Err(Errno::NOSYS | Errno::PERM) => self.lacks_openat2.store(true, Ordering::Relaxed),
                 answer => return answer,
             }
         }
-        let opened = rustix::fs::openat(root.directory.as_fd(), path, flags, mode)?;
-        // Every file is in a directory that was opened before.
-        if flags.contains(OFlags::DIRECTORY) && rustix::fs::fstat(&opened)?.st_dev != root.device {
-            return Err(Errno::XDEV);
-        }
-        Ok(opened)
+        root.walk_to(place.path, flags, mode)
     }
 
     fn root(&self, index: RootIndex) -> Result<&Root, RebuildError> {
@@ -370,6 +371,30 @@ impl Root {
         found.check(marked)?;
         Ok(Root { path: path.to_owned(), directory, device: found.device() })
     }
+
+    /// Opens what lies at `path` as `openat2` would beneath the root: the directories on the way may be the server's user's, who could
+    /// put a link in the place of one at any moment, so each is opened by itself and not through a link.
+    fn walk_to(&self, path: &[u8], flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+        let same_device = |opened: OwnedFd| match rustix::fs::fstat(&opened)?.st_dev == self.device {
+            true => Ok(opened),
+            false => Err(Errno::XDEV),
+        };
+        let (way, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),
+            None => (b"".as_slice(), path),
+        };
+        if path.split(|byte| *byte == b'/').any(|component| component == b"..") {
+            return Err(Errno::XDEV);
+        }
+        let mut within: Option<OwnedFd> = None;
+        for component in way.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
+            let above = within.as_ref().unwrap_or(&self.directory);
+            let one = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            within = Some(same_device(rustix::fs::openat(above, component, one, Mode::empty())?)?);
+        }
+        let above = within.as_ref().unwrap_or(&self.directory);
+        same_device(rustix::fs::openat(above, name, flags, mode)?)
+    }
 }
 
 /// What of `path` lies below `directory`; empty for the directory itself.
@@ -386,23 +411,18 @@ fn name_of(path: &[u8]) -> &OsStr {
     OsStr::from_bytes(path.rsplit(|byte| *byte == b'/').next().unwrap_or(path))
 }
 
-/// Whether a relative link, `depth` directories deep, leads to somewhere in the data directory.
+/// Whether a relative link, `depth` real directories deep, leads to somewhere in the root. A `..` behind a name would be taken from
+/// wherever that name leads, which may be a link too, as each tablespace is: so the way up comes first.
 fn stays_inside(target: &str, depth: usize) -> bool {
     if target.is_empty() || target.starts_with('/') || target.contains('\0') {
         return false;
     }
-    let mut level = depth;
-    for component in target.split('/') {
-        match component {
-            "" | "." => {}
-            ".." => match level.checked_sub(1) {
-                Some(up) => level = up,
-                None => return false,
-            },
-            _ => level += 1,
-        }
+    let mut components = target.split('/').filter(|component| !matches!(*component, "" | ".")).peekable();
+    let mut up = 0;
+    while components.next_if_eq(&"..").is_some() {
+        up += 1;
     }
-    true
+    up <= depth && components.all(|component| component != "..")
 }
 
 #[cfg(test)]

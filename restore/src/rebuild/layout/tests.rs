@@ -45,10 +45,15 @@ fn links_are_never_followed_and_nothing_is_taken_over() {
         let direct = Place { root: DATA, path: b"base" };
         assert!(layout.open_to_write(direct).is_err());
         assert!(layout.make_dir(&path("base"), 0o700).is_err());
+        // One that was a directory when it was made, and has been exchanged since.
+        assert!(layout.open_to_write(Place { root: DATA, path: b"base/1" }).is_err());
+        assert!(layout.make_dir(&path("base/1"), 0o700).is_err());
+        assert!(layout.open_to_write(Place { root: DATA, path: b"highwater/../../1" }).is_err());
+        let below = path(if lacks_openat2 { "real/slow" } else { "real" });
+        layout.make_dir(&below, 0o700).unwrap();
+        layout.make_empty(Place { root: DATA, path: &[below.as_bytes(), b"/1"].concat() }, 0o600, 0).unwrap();
     }
     layout.lacks_openat2.store(false, Ordering::Relaxed);
-    assert!(layout.open_to_write(Place { root: DATA, path: b"base/1" }).is_err());
-    assert!(layout.make_dir(&path("base/1"), 0o700).is_err());
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
     let file = Place { root: DATA, path: b"PG_VERSION" };
     layout.make_empty(file, 0o600, 0).unwrap();
@@ -111,8 +116,33 @@ fn inner_links_stay_inside() {
     let layout = layout(directory.path());
     assert!(layout.make_inner_link(&path("log"), "../../etc").is_err());
     assert!(layout.make_inner_link(&path("log"), "/etc").is_err());
-    layout.make_inner_link(&path("log"), "base/../x").unwrap();
-    assert!(stays_inside("../a", 1) && !stays_inside("../../a", 1) && !stays_inside("a/../..", 0));
+    layout.make_inner_link(&path("log"), "./base/x").unwrap();
+    assert!(stays_inside("../a", 1) && stays_inside(".././../a", 2) && !stays_inside("../../a", 1));
+    assert!(!stays_inside("a/../..", 0) && !stays_inside("../a/../b", 3));
+}
+
+/// A link of a file list that stays inside by its text leads out by way of a tablespace, or from within one: neither is made, nor
+/// one in the place of a directory that is written into by its name.
+#[test]
+fn a_link_through_a_tablespace_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = layout(directory.path());
+    layout.make_dir(&path("pg_tblspc"), 0o700).unwrap();
+    layout.make_tablespace_link(&path("pg_tblspc/16384"), 0o700).unwrap();
+    layout.make_dir(&path("pg_tblspc/16384/PG_17"), 0o700).unwrap();
+    for (link, target) in [
+        ("x", "pg_tblspc/16384/../etc"),
+        ("pg_tblspc/16384/PG_17/x", "../../../etc"),
+        ("pg_wal/x", "../../etc"),
+        ("global", "base"),
+        ("pg_wal", "base"),
+        ("pg_tblspc/16384", "base"),
+        ("highwater", "base"),
+    ] {
+        let refused = layout.make_inner_link(&path(link), target).unwrap_err();
+        assert!(matches!(&refused, RebuildError::Hostile(_)), "{link}: {refused}");
+    }
+    layout.make_inner_link(&path("pg_tblspc/16384/PG_17/x"), "../y").unwrap();
 }
 
 /// A tablespace that the manifest does not name gets no link.
