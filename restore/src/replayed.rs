@@ -7,6 +7,9 @@
 //! replayed, since replay neither empties nor shortens a file that it makes. So each such path must be free here, which is
 //! looked at before a byte is written ([`examine`]), and it is made when all else is in place ([`Replayed::make`]).
 //!
+//! The path stands in the WAL, so a superuser of the original chose it. Root therefore makes nothing where the server's user could
+//! not make it too: what is missing is made in a directory of that user's, and anywhere else a person makes it first.
+//!
 //! A tablespace of the backup may be among them: made after the backup's redo position and before `tablespace_map` was
 //! read. Replay leads its link to the original path again, so it must have been put there.
 
@@ -107,6 +110,25 @@ pub enum ReplayedError {
         /// What stands against it.
         reason: String,
     },
+    /// Root would make it in a directory of somebody else's, and give it away.
+    #[error(
+        "replay makes tablespace {oid} in {} (CREATE TABLESPACE at LSN {lsn}), which is absent, and root makes no directory in {} because the WAL says so: {reason}",
+        path.display(), within.display()
+    )]
+    Unasked {
+        /// Its oid.
+        oid: u32,
+        /// The path.
+        path: PathBuf,
+        /// Where it is made.
+        lsn: Lsn,
+        /// What is there of the way to it.
+        within: PathBuf,
+        /// Whose that is.
+        reason: String,
+        /// Who runs the server.
+        user: String,
+    },
     /// It would lie in, or around, another directory of this restore.
     #[error(
         "replay makes tablespace {oid} in {} (CREATE TABLESPACE at LSN {lsn}), which overlaps {}, where this restore writes too",
@@ -166,6 +188,11 @@ impl ReplayedError {
             ),
             Self::Unusable { path, lsn, .. } => format!(
                 "let {} be absent, or an empty directory of the server's user (chown it, if nothing else needs it); or restore {}",
+                path.display(),
+                before(lsn)
+            ),
+            Self::Unasked { path, user, lsn, .. } => format!(
+                "if that is where it belongs, make it yourself: install -d -o {user} -m 700 {}; or restore {}",
                 path.display(),
                 before(lsn)
             ),
@@ -233,7 +260,10 @@ impl Replayed {
     pub fn make(&self, owner: Option<&Account>) -> Result<(), ReplayedError> {
         match self.found {
             Found::Restored => return Ok(()),
-            Found::Absent => ownership::make_directory(&self.path, owner)?,
+            Found::Absent => {
+                may_be_made(self.oid, &self.path, self.lsn, owner)?;
+                ownership::make_directory(&self.path, owner)?;
+            }
             Found::Empty => {
                 let unusable = |reason: String| {
                     let (oid, path, lsn) = (self.oid, self.path.clone(), self.lsn);
@@ -256,6 +286,24 @@ fn belongs_to_server(uid: u32, owner: Option<&Account>) -> Result<(), String> {
     }
     let owner = Account::of(uid, 0).name;
     Err(format!("it belongs to user {owner}, not to {}, who runs the server", server.name))
+}
+
+/// Whether the directory may be made in what is there of its way, and given to the server's user: nobody asked for it but the WAL.
+/// Whoever is not root makes what they could make anyway.
+fn may_be_made(oid: u32, path: &Path, lsn: Lsn, owner: Option<&Account>) -> Result<(), ReplayedError> {
+    let Some(server) = owner else { return Ok(()) };
+    let unasked = |within: &Path, reason: String| ReplayedError::Unasked {
+        oid,
+        path: path.to_owned(),
+        lsn,
+        within: within.to_owned(),
+        reason,
+        user: server.name.clone(),
+    };
+    let within = path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok());
+    let within = within.unwrap_or(Path::new("/"));
+    let metadata = std::fs::metadata(within).map_err(|error| unasked(within, error.to_string()))?;
+    belongs_to_server(metadata.uid(), owner).map_err(|reason| unasked(within, reason))
 }
 
 fn path_of(made: &ReplayedTablespace) -> PathBuf {
@@ -292,6 +340,7 @@ fn place_of(oid: u32, path: &Path, lsn: Lsn, destinations: Destinations<'_>) -> 
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
             places::check(path, path, destinations.owner).map_err(|error| unusable(error.to_string()))?;
+            may_be_made(oid, path, lsn, destinations.owner)?;
             Ok(Found::Absent)
         }
         Err(error) => Err(unusable(error.to_string())),

@@ -86,6 +86,31 @@ fn a_directory_of_somebody_else_is_not_taken() {
     }
 }
 
+/// Root makes no directory for the server's user where the WAL alone asks for it, as below `/etc`.
+#[test]
+fn root_makes_nothing_that_only_the_wal_asks_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = scratch.path().join("systemd/x.service.d");
+    let another = Account { uid: 65_534, gid: 65_534, name: "nobody".into() };
+    let wanted = [made(16400, &path)];
+    let look = |owner| examine(&wanted, Destinations { directories: &[], placed: &[], emptied: &[], owner });
+    let error = look(Some(&another)).unwrap_err();
+    assert!(matches!(error, ReplayedError::Unasked { .. } | ReplayedError::Unusable { .. }), "{error}");
+    // The server's own user makes what it may make.
+    let absent = look(None).unwrap();
+    assert_eq!(absent[0].found, Found::Absent);
+    let refused = absent[0].make(Some(&another)).unwrap_err();
+    let hint = refused.hint().unwrap();
+    assert!(hint.contains("install -d -o nobody") && hint.contains("--to-lsn 0/5000100 --before"), "{hint}");
+    assert!(!scratch.path().join("systemd").exists());
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(scratch.path(), Some(another.uid), Some(another.gid)).unwrap();
+        look(Some(&another)).unwrap()[0].make(Some(&another)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().uid(), another.uid);
+    }
+}
+
 #[test]
 fn a_path_that_cannot_be_made_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
