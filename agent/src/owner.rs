@@ -11,7 +11,7 @@ use std::process::Stdio;
 
 use anyhow::Context as _;
 
-use highwater_restore::ownership::Account;
+use highwater_restore::ownership::{Account, group_name};
 
 use crate::config::Config;
 use crate::report;
@@ -52,9 +52,11 @@ impl Owner {
         Err(report::usage_error(
             format!("{}, the owner of the data directory, cannot read {}", self.0.name, config.display()),
             format!(
-                "highwater goes on as {}, who must be able to: chmod 755 {}; chmod 644 {}",
+                "highwater goes on as {}, who must be able to, and others need not: chmod 755 {}; chgrp {} {}; chmod 640 {}",
                 self.0.name,
                 directory.display(),
+                group_name(self.0.gid),
+                config.display(),
                 config.display()
             ),
         ))

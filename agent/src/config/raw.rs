@@ -13,6 +13,9 @@ use super::options::{self, Carrier, Described, Opt};
 /// The prefix of our environment variables.
 pub(super) const PREFIX: &str = "HIGHWATER__";
 
+/// What stands in a message for a value that may be secret.
+const HIDDEN: &str = "…";
+
 /// The merged text of all options that are set.
 #[derive(Debug, Default)]
 pub struct Raw {
@@ -78,7 +81,7 @@ impl Raw {
             // A URL may carry a password.
             let hidden =
                 option.spec().carrier == Carrier::Environment || text.contains('@') && text.contains("://");
-            let value = if hidden { "…".to_owned() } else { text };
+            let value = if hidden { HIDDEN.to_owned() } else { text };
             return Err(ConfigError::Value { key, value, place, reason });
         }
         self.values.insert(key, Value { text, place });
@@ -102,7 +105,7 @@ pub fn merge(
             .map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
             path: path.to_path_buf(),
-            reason: error.to_string().trim_end().to_owned(),
+            reason: syntax(&text, &error),
         })?;
         let place = format!("in {}", path.display());
         let mut flat = Vec::new();
@@ -142,9 +145,9 @@ pub fn process_environment() -> Result<Vec<(String, String)>, ConfigError> {
     let mut ours = Vec::new();
     for (name, value) in std::env::vars_os() {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        let value = value.into_string().map_err(|value| ConfigError::Value {
+        let value = value.into_string().map_err(|_| ConfigError::Value {
             key: name.to_owned(),
-            value: value.to_string_lossy().into_owned(),
+            value: HIDDEN.to_owned(),
             place: "in the environment".to_owned(),
             reason: "must be UTF-8".to_owned(),
         })?;
@@ -161,6 +164,23 @@ pub fn environment_is_used() -> bool {
 /// The environment variable of a key.
 pub fn environment_name(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// What is wrong with a file that is no TOML, and where: line, column and, if the line begins with one of ours, the key. The line
+/// itself may hold a secret, most of all one that was not quoted.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message.to_owned();
+    };
+    let line = before.matches('\n').count();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let key = text.lines().nth(line).and_then(|found| found.split_once('=')).map(|(key, _)| key.trim());
+    let known = |key: &&str| {
+        options::ALL.iter().any(|option| option.spec().key.rsplit('.').next() == key.rsplit('.').next())
+    };
+    let key = key.filter(known).map(|key| format!(" ({key})")).unwrap_or_default();
+    format!("line {}, column {column}{key}: {message}", line + 1)
 }
 
 /// A TOML table as dotted keys and texts.
@@ -182,11 +202,14 @@ fn flatten(
                     let nearest = nearest(&key);
                     return Err(ConfigError::UnknownKey { key, place: place.to_owned(), nearest });
                 }
+                let found = value.type_str();
                 return Err(ConfigError::Value {
                     key,
-                    value: value.to_string(),
+                    value: HIDDEN.to_owned(),
                     place: place.to_owned(),
-                    reason: "must be a text, a whole number or true or false".to_owned(),
+                    reason: format!(
+                        "must be a text, a whole number or true or false; this is of TOML's type {found}"
+                    ),
                 });
             }
         }
@@ -326,6 +349,23 @@ mod tests {
         let error = merge_text("[wal]\npush_deadline = [1]", &[], &[]).unwrap_err().to_string();
         assert!(error.contains("must be a text"), "{error}");
         assert!(matches!(merge_text("[wal", &[], &[]), Err(ConfigError::Syntax { .. })));
+    }
+
+    /// A line that is no TOML, or a value of the wrong kind, is often a secret without its quotes.
+    #[test]
+    fn no_message_quotes_what_may_be_a_secret() {
+        for (text, words) in [
+            ("[repository.p]\nsecret_access_key = hunter2+x/y\n", "line 2, column 21 (secret_access_key): "),
+            ("[repository.p]\n  url = \"file:///r\nhunter2 = 1", "line 2, column "),
+            ("[repository.p]\nhunter2\n", "line 2, column "),
+            ("[cluster]\nconnection = password=hunter2\n", "(connection): "),
+            ("[cluster]\nconnection = [\"password=hunter2\"]\n", "cluster.connection = \"…\" "),
+            ("[repository.p]\nsecret_access_key = [\"hunter2\"]\n", "secret_access_key = \"…\" "),
+            ("hunter2=\n", "line 1, column "),
+        ] {
+            let error = merge_text(text, &[], &[]).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains("hunter2"), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,37 @@ const SOCKET_DIRS: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"
 /// Variables that ask for what this client lacks, over every kind of connection.
 const NOT_SUPPORTED: [&str; 4] = ["PGREQUIREPEER", "PGREQUIREAUTH", "PGSERVICE", "PGSSLNEGOTIATION"];
 
+/// Options that may follow a password: libpq's, as far as tokio-postgres has them, and those that are taken out before.
+const KEYS_AFTER_A_PASSWORD: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "fallback_application_name",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "passfile",
+    "password",
+    "port",
+    "replication",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+    "sslpassword",
+];
+
 /// The connection to make: everything decided, the password looked up.
 pub fn resolve(conninfo: Option<&str>, data_dir: Option<&Path>) -> Result<tokio_postgres::Config, PgError> {
     resolve_with(conninfo, data_dir, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
@@ -35,8 +66,13 @@ fn resolve_with(
     environment: Environment<'_>,
 ) -> Result<tokio_postgres::Config, PgError> {
     let Prepared { text, passfile, sslmode } = prepare(conninfo.unwrap_or_default())?;
-    let mut config: tokio_postgres::Config =
-        text.parse().map_err(|error: tokio_postgres::Error| not_understood(&super::error::told(&error).0))?;
+    let wrong = |error: tokio_postgres::Error| {
+        let (told, _) = super::error::told(&error);
+        // What is quoted of a URL may be of a password that holds a sign which ends it.
+        let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
+        not_understood(if is_url { told.split('`').next().unwrap_or_default().trim_end() } else { &told })
+    };
+    let mut config: tokio_postgres::Config = text.parse().map_err(wrong)?;
     // Whatever way it found into the text, what tokio-postgres read there was asked for.
     let sslmode =
         sslmode.or_else(|| (config.get_ssl_mode() == SslMode::Require).then(|| "require".to_owned()));
@@ -140,7 +176,13 @@ fn prepare(text: &str) -> Result<Prepared, PgError> {
         }
         return Ok(prepared);
     }
-    for (key, value) in words(text)? {
+    for (number, (key, value)) in (1..).zip(words(text)?) {
+        // What follows a password without quotes may be the rest of it.
+        if prepared.text.contains("password='") && !KEYS_AFTER_A_PASSWORD.contains(&key.as_str()) {
+            return Err(not_understood(&format!(
+                "its word number {number} begins with no option of this version's"
+            )));
+        }
         match key.as_str() {
             "passfile" => prepared.passfile = Some(PathBuf::from(value)),
             "sslmode" => prepared.sslmode = Some(value),
@@ -169,7 +211,11 @@ fn words(text: &str) -> Result<Vec<(String, String)>, PgError> {
         }
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         if chars.next() != Some('=') {
-            return Err(not_understood(&format!("there is no \"=\" after {key:?}")));
+            // Not named: it may be the rest of a password that was not quoted.
+            let number = words.len() + 1;
+            return Err(not_understood(&format!(
+                "its word number {number} has no \"=\"; a value with spaces is quoted: '…'"
+            )));
         }
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         let quoted = chars.next_if_eq(&'\'').is_some();
@@ -180,7 +226,12 @@ fn words(text: &str) -> Result<Vec<(String, String)>, PgError> {
                 Some('\\') => value.extend(chars.next()),
                 Some(c) if !quoted && c.is_whitespace() => break,
                 Some(c) => value.push(c),
-                None if quoted => return Err(not_understood(&format!("the quote of {key:?} is not closed"))),
+                None if quoted => {
+                    let number = words.len() + 1;
+                    return Err(not_understood(&format!(
+                        "the quote of its word number {number} is not closed"
+                    )));
+                }
                 None => break,
             }
         }
@@ -281,6 +332,25 @@ mod tests {
         assert_eq!(found, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert!(words("host").is_err() && words("a='x").is_err());
         assert!(words("").unwrap().is_empty());
+    }
+
+    /// A password with a space that was not quoted falls into words: none of them is shown.
+    #[test]
+    fn no_part_of_a_password_is_named() {
+        for text in [
+            "host=/run password=correct horse",
+            "password=correct horse=staple",
+            "password='correct' 'horse'",
+            "user=u password=correct horse='staple",
+            "password='correct horse",
+            "password = correct horse user=u",
+            "postgresql://u:correct@x?horse=staple@h/d",
+        ] {
+            let error = resolved(text, &[]).unwrap_err();
+            let told = format!("{error} {:?}", error.hint());
+            assert!(["correct", "horse", "staple"].iter().all(|word| !told.contains(word)), "{text}: {told}");
+        }
+        assert!(resolved("host=/run password='correct horse' user=u", &[]).is_ok());
     }
 
     fn resolved(text: &str, environment: &[(&str, &str)]) -> Result<tokio_postgres::Config, PgError> {

@@ -32,7 +32,7 @@ pub enum StoreError {
     /// A URL or one of the options beside it that cannot be used.
     #[error("repository URL {url:?}: {reason}")]
     InvalidUrl {
-        /// The URL as it was given.
+        /// The URL, without what may be secret in it.
         url: String,
         /// What is wrong with it.
         reason: String,
@@ -40,7 +40,7 @@ pub enum StoreError {
     /// A kind of store that this version does not speak.
     #[error("repository URL {url:?}: stores of the kind {scheme:?} are not supported by this version")]
     UnsupportedScheme {
-        /// The URL as it was given.
+        /// The URL, without what may be secret in it.
         url: String,
         /// The part before `://`.
         scheme: String,

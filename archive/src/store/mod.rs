@@ -160,7 +160,7 @@ pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
 /// # Errors
 /// As [`open`].
 pub fn open_with(spec: &StoreSpec, persistence: Persistence) -> Result<Arc<dyn Store>, StoreError> {
-    let invalid = |reason: String| StoreError::InvalidUrl { url: spec.url.clone(), reason };
+    let invalid = |reason: String| StoreError::InvalidUrl { url: spec::shown(&spec.url), reason };
     let url = url::Url::parse(&spec.url).map_err(|error| {
         let is_path = spec.url.starts_with('/');
         invalid(if is_path { "it is a path: write file:// before it".to_owned() } else { error.to_string() })
@@ -171,7 +171,9 @@ pub fn open_with(spec: &StoreSpec, persistence: Persistence) -> Result<Arc<dyn S
         "s3" => Ok(Arc::new(cloud::s3::open(&url, spec, &environment, persistence)?)),
         "gs" => Ok(Arc::new(cloud::gs::open(&url, spec, &environment, persistence)?)),
         "az" => Ok(Arc::new(cloud::az::open(&url, spec, &environment, persistence)?)),
-        scheme => Err(StoreError::UnsupportedScheme { url: spec.url.clone(), scheme: scheme.to_owned() }),
+        scheme => {
+            Err(StoreError::UnsupportedScheme { url: spec::shown(&spec.url), scheme: scheme.to_owned() })
+        }
     }
 }
 
@@ -195,11 +197,11 @@ pub fn open_ahead(
 /// As [`open`].
 pub fn settled(spec: &StoreSpec) -> Result<StoreSpec, StoreError> {
     let environment = Environment::new(&spec::variable, &spec::firmware);
-    let mut settled = spec.clone();
+    let (mut settled, store) = (spec.clone(), spec::shown(&spec.url));
     match spec.url.split_once("://").map(|(scheme, _)| scheme) {
-        Some("s3") => drop(cloud::s3::settle(&mut settled, &environment, &spec.url)?),
-        Some("gs") => drop(cloud::gs::settle(&mut settled, &environment, &spec.url)?),
-        Some("az") => drop(cloud::az::settle(&mut settled, &environment, &spec.url)?),
+        Some("s3") => drop(cloud::s3::settle(&mut settled, &environment, &store)?),
+        Some("gs") => drop(cloud::gs::settle(&mut settled, &environment, &store)?),
+        Some("az") => drop(cloud::az::settle(&mut settled, &environment, &store)?),
         _ => {}
     }
     Ok(settled)

@@ -259,10 +259,59 @@ impl<'a> Environment<'a> {
     }
 }
 
+/// A URL or an address for messages. A person who pastes credentials into one gets anything but a URL, so only what cannot be
+/// secret is shown: a directory of this host, a text without the signs of a URL, else scheme and host.
+pub(super) fn shown(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(url) if url.scheme() == "file" && !url.has_host() => format!("file://{}", url.path()),
+        Ok(url) => {
+            let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+                return if url.cannot_be_a_base() {
+                    "…".to_owned()
+                } else {
+                    format!("{}://…", url.scheme())
+                };
+            };
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            let is_all = matches!(url.path(), "" | "/") && url.query().is_none();
+            format!("{}://{host}{port}{}", url.scheme(), if is_all { "" } else { "/…" })
+        }
+        Err(_) if !text.contains([':', '@', '?', '#', '=']) => text.to_owned(),
+        Err(_) => match text.split_once("://") {
+            Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) => {
+                format!("{scheme}://…")
+            }
+            _ => "…".to_owned(),
+        },
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// Whatever a person pasted into a URL, a message holds no more of it than where it leads.
+    #[test]
+    fn a_url_is_shown_without_what_may_be_secret() {
+        for (text, expected) in [
+            ("s3://KEY:ab/cd@b", "s3://…"),
+            ("s3://KEY:ab@b/prefix", "s3://b/…"),
+            (
+                "https://account.blob.core.windows.net/c?sv=1&sig=ab",
+                "https://account.blob.core.windows.net/…",
+            ),
+            ("https://host:9000", "https://host:9000"),
+            ("KEY:ab@host:9000", "…"),
+            ("KEY:ab@host", "…"),
+            ("s3:///prefix", "s3://…"),
+            ("host?sig=ab", "…"),
+            ("file:///srv/backups", "file:///srv/backups"),
+            ("/srv/backups", "/srv/backups"),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
 
     /// What is written beside others never holds a secret, and comes back whole with them.
     #[test]

@@ -91,10 +91,14 @@ fn a_configuration_that_is_roots_alone_stops_init_before_it_makes_anything() {
     let file = directory.join("main.toml");
     std::fs::copy(highwater.config(), &file).unwrap();
     let init = || Finished::of(highwater.bare(&["init", "--config"]).arg(&file));
-    let hint = format!("chmod 755 {}; chmod 644 {}", directory.display(), file.display());
-    init().failure(2, &["cannot read", "highwater goes on as", &hint]);
+    // The file may hold a password: it is opened to the group of the server's user, and not to everyone.
+    let opened = format!("chmod 755 {}; chgrp ", directory.display());
+    let closed = format!(" {}; chmod 640 {}", file.display(), file.display());
+    init().failure(2, &["cannot read", "highwater goes on as", &opened, &closed]);
     assert!(!scratch.join("primary.key").exists() && !scratch.join("primary").exists());
-    for (path, mode) in [(&directory, 0o755), (&file, 0o644)] {
+    let group = std::fs::metadata(cluster.data()).unwrap().gid();
+    std::os::unix::fs::chown(&file, None, Some(group)).unwrap();
+    for (path, mode) in [(&directory, 0o755), (&file, 0o640)] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     }
     init().success();

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::Persistence;
-use crate::store::spec::Environment;
+use crate::store::spec::{Environment, shown};
 use crate::store::{StoreError, StoreSpec};
 
 /// To open a connection.
@@ -28,7 +28,7 @@ pub(super) struct Place {
     pub(super) prefix: String,
     /// The URL, for messages.
     pub(super) name: String,
-    /// The URL as it was given, without anything secret.
+    /// Scheme and host of the URL: what else was given may be secret.
     url: String,
 }
 
@@ -39,7 +39,7 @@ impl Place {
     /// [`StoreError::InvalidUrl`].
     pub(super) fn of(url: &Url) -> Result<Self, StoreError> {
         let scheme = url.scheme();
-        let invalid = |reason: String| StoreError::InvalidUrl { url: redacted(url), reason };
+        let invalid = |reason: String| StoreError::InvalidUrl { url: shown(url.as_str()), reason };
         if !url.username().is_empty() || url.password().is_some() {
             return Err(invalid("credentials do not belong into a URL".into()));
         }
@@ -62,7 +62,7 @@ impl Place {
             "" => (format!("{scheme}://{root}"), String::new()),
             prefix => (format!("{scheme}://{root}/{prefix}"), format!("{prefix}/")),
         };
-        Ok(Self { root, prefix, name, url: redacted(url) })
+        Ok(Self { root, prefix, name, url: shown(url.as_str()) })
     }
 
     /// The error that this URL, or an option beside it, cannot be used.
@@ -186,25 +186,26 @@ impl Endpoint {
     }
 
     fn parse(text: &str, allow_http: bool) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("endpoint {text:?}: {error}"))?;
+        let told = shown(text);
+        let url = Url::parse(text).map_err(|error| format!("endpoint {told:?}: {error}"))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("credentials do not belong into an endpoint".into());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("endpoint {text:?}: it must be https://host[:port]"));
+            return Err(format!("endpoint {told:?}: it must be https://host[:port]"));
         }
         match url.scheme() {
             "https" => {}
             "http" if allow_http || is_loopback(&url) => {}
             "http" => {
                 return Err(format!(
-                    "endpoint {text:?}: plain http is allowed on the loopback interface only, unless allow_http is set"
+                    "endpoint {told:?}: plain http is allowed on the loopback interface only, unless allow_http is set"
                 ));
             }
-            _ => return Err(format!("endpoint {text:?}: it must be https://host[:port]")),
+            _ => return Err(format!("endpoint {told:?}: it must be https://host[:port]")),
         }
         if url.host_str().is_none_or(str::is_empty) {
-            return Err(format!("endpoint {text:?}: it names no host"));
+            return Err(format!("endpoint {told:?}: it names no host"));
         }
         Ok(Self { url })
     }
@@ -237,14 +238,6 @@ fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
         None => false,
     }
-}
-
-fn redacted(url: &Url) -> String {
-    let mut url = url.clone();
-    if url.set_password(None).is_err() || url.set_username("").is_err() {
-        return format!("{}://…", url.scheme());
-    }
-    url.to_string()
 }
 
 #[cfg(test)]
