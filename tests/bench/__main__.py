@@ -1,8 +1,8 @@
 """Highwater beside pgBackRest: `./dev bench [GROUP...]`.
 
-Called by ./dev as `python3 tests/bench BINARY CODEC_BOUND SEAL_SPEED SEAWEEDFS [GROUP...]`. The groups are `backup` (a full
+Called by ./dev as `python3 tests/bench BINARY CODEC_BOUND PIPELINE_SPEED SEAWEEDFS [GROUP...]`. The groups are `backup` (a full
 backup, and its restore), `s3` (the same in an S3 service), `push` (one archive-push without an agent), `delta` (restores over what
-is there: 1 % changed, or left by one that was killed) and `pipeline` (sealing and opening on one core, in memory); all unless
+is there: 1 % changed, or left by one that was killed) and `pipeline` (what one core of a backup and of a restore does, without a disk); all unless
 told. In all but the last both programs work on one running cluster of mixed data, one after the other, turn about. What is
 measured is printed, and appended to docs/performance.md.
 
