@@ -5,6 +5,9 @@
 //! Everything is reached from the root directory by descriptor, component by component, and no symbolic link below the
 //! root is followed: neither a crafted name nor a planted link leads out of the repository. Files are 0600, directories 0700.
 //!
+//! The root is opened by its path for each operation, and held against the directory that it was at first: where a volume is unmounted,
+//! or another one mounted, in the middle of a push, what lies below the mount point is not taken for the repository, nor made into one.
+//!
 //! System calls run on tokio's blocking threads, one hop for each operation. Directories are never removed, so that
 //! one that was made durable stays so.
 
@@ -12,14 +15,17 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream;
 
+use super::spec::shown;
 use super::{Created, ListEntry, Listing, ObjectInfo, ObjectStream, Store, StoreError, path};
+use crate::durable::at;
 
 #[cfg(test)]
 mod proof;
@@ -37,6 +43,8 @@ pub struct LocalStore {
 #[derive(Debug)]
 struct Tree {
     root: PathBuf,
+    /// The root as it was found first. Held open, it keeps its inode's number, and its volume from being unmounted by mistake.
+    first_root: OnceLock<OwnedFd>,
     /// Directories, by path, known to be durable from the root down: device and inode tell whether it is still the same one.
     durable: Mutex<HashMap<String, (u64, u64)>>,
 }
@@ -44,7 +52,8 @@ struct Tree {
 impl LocalStore {
     /// A store in the directory `root`, which need not exist yet: the first create makes it.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { tree: Arc::new(Tree { root: root.into(), durable: Mutex::default() }) }
+        let (first_root, durable) = (OnceLock::new(), Mutex::default());
+        Self { tree: Arc::new(Tree { root: root.into(), first_root, durable }) }
     }
 
     /// A store in the directory of a `file:///directory` URL.
@@ -53,7 +62,7 @@ impl LocalStore {
     /// [`StoreError::InvalidUrl`] for another host, the root directory, or anything after the path.
     pub fn from_url(url: &url::Url) -> Result<Self, StoreError> {
         let invalid =
-            |reason: &str| StoreError::InvalidUrl { url: url.to_string(), reason: reason.to_owned() };
+            |reason: &str| StoreError::InvalidUrl { url: shown(url.as_str()), reason: reason.to_owned() };
         if url.query().is_some() || url.fragment().is_some() {
             return Err(invalid("a file URL is a directory and nothing else"));
         }
@@ -171,6 +180,37 @@ impl Store for LocalStore {
 impl Tree {
     fn describe(&self) -> String {
         format!("file://{}", self.root.display())
+    }
+
+    /// Opens the root, which must be the directory that it was before. Absent, it is [`StoreError::NoRoot`].
+    fn open_root(&self, operation: &'static str, path: &str) -> Result<OwnedFd, StoreError> {
+        let no_root = |reason: String| StoreError::NoRoot { store: self.describe(), reason };
+        let root = at::open_directory_path(&self.root).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                no_root(format!("there is no such directory ({error})"))
+            }
+            _ => self.error(operation, path, error),
+        })?;
+        let identity = |directory: &OwnedFd| {
+            let stat = rustix::fs::fstat(directory.as_fd());
+            stat.map(|stat| (stat.st_dev, stat.st_ino))
+                .map_err(|errno| self.error(operation, path, errno.into()))
+        };
+        let found = identity(&root)?;
+        let first = match self.first_root.get() {
+            Some(first) => first,
+            None => {
+                let kept = root.try_clone().map_err(|error| self.error(operation, path, error))?;
+                self.first_root.get_or_init(|| kept)
+            }
+        };
+        if identity(first)? == found {
+            return Ok(root);
+        }
+        Err(no_root(
+            "another directory lies there than a moment ago: a volume was unmounted, mounted or exchanged"
+                .to_owned(),
+        ))
     }
 
     /// What the system's answer means for an object.

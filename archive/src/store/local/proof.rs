@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{LocalStore, Tree};
 use crate::durable::at::trace::model::Disk;
 use crate::durable::at::trace::record;
-use crate::store::Created;
+use crate::store::{Created, StoreError};
 
 const PATH: &str = "clusters/main/wal/00000001/x";
 
@@ -100,6 +100,45 @@ fn a_removal_is_durable() {
         answer.unwrap();
         assert!(Disk::replay(&events).was_fsynced(store.root().join(PATH).parent().unwrap()));
     }
+}
+
+/// I3: when the volume of the repository goes away in the middle, nothing is written to what lies below its mount point, and nothing is
+/// said to be there or to be absent.
+#[test]
+fn another_directory_at_the_root_is_no_repository() {
+    use std::os::unix::fs::symlink;
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    for made in ["volume", "below"] {
+        std::fs::create_dir(at(made)).unwrap();
+    }
+    // A link that leads elsewhere does what an unmounting does.
+    let root = at("mounted");
+    symlink("volume", &root).unwrap();
+    let store = LocalStore::new(&root);
+    create(&store.tree, PATH, Created::New);
+    let refused = |words: &str| {
+        for answer in [
+            store.tree.create("clusters/main/y", &body()).map(drop),
+            store.tree.confirm(PATH),
+            store.tree.get(PATH).map(drop),
+            store.tree.list("", None).map(drop),
+            store.tree.delete(PATH),
+        ] {
+            let error = answer.unwrap_err();
+            let told = matches!(&error, StoreError::NoRoot { reason, .. } if reason.contains(words));
+            assert!(told && !error.is_not_found(), "{error}");
+        }
+    };
+    std::fs::remove_file(&root).unwrap();
+    refused("no such directory");
+    assert!(!root.exists());
+    symlink("below", &root).unwrap();
+    refused("another directory lies there");
+    assert_eq!(std::fs::read_dir(at("below")).unwrap().count(), 0);
+    std::fs::remove_file(&root).unwrap();
+    symlink("volume", &root).unwrap();
+    create(&store.tree, PATH, Created::Exists);
 }
 
 /// The model itself: it must see what is wrong, or it proves nothing.

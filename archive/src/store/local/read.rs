@@ -42,14 +42,7 @@ impl Tree {
         operation: &'static str,
         path: &str,
     ) -> Result<Option<OwnedFd>, StoreError> {
-        let mut directory = match at::open_directory_path(&self.root) {
-            Ok(root) => root,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                let reason = format!("there is no such directory ({error})");
-                return Err(StoreError::NoRoot { store: self.describe(), reason });
-            }
-            Err(error) => return Err(self.error(operation, path, error)),
-        };
+        let mut directory = self.open_root(operation, path)?;
         for component in path.split('/').filter(|component| !component.is_empty()) {
             directory = match at::open_directory(&directory, OsStr::new(component)) {
                 Ok(next) => next,

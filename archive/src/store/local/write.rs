@@ -73,7 +73,7 @@ impl Tree {
     /// Opens the directory `parent`, made with all above it where missing, durable from the root down, and swept.
     fn directory_for_writing(&self, parent: &str, path: &str) -> Result<OwnedFd, StoreError> {
         let fail = |operation| move |source| self.error(operation, path, source);
-        let chain = self.open_or_make_chain(parent).map_err(fail("make the directory of"))?;
+        let chain = self.open_or_make_chain(parent, path)?;
         // The path of a directory in the chain is that many of the parent's components.
         let mut level_path = parent;
         for (level, directory) in chain.iter().enumerate().rev() {
@@ -102,23 +102,18 @@ impl Tree {
         chain.into_iter().next_back().ok_or_else(|| self.not_a_file(path))
     }
 
-    /// The root, then each directory down to `parent`, opened without following links.
-    fn open_or_make_chain(&self, parent: &str) -> io::Result<Vec<OwnedFd>> {
-        let root = match at::open_directory_path(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_dir_all_durable(&self.root).map_err(into_io)?;
-                at::open_directory_path(&self.root)?
-            }
-            other => other?,
-        };
-        let mut chain = vec![root];
+    /// The root, then each directory down to `parent`, opened without following links. A root that was there is not made again.
+    fn open_or_make_chain(&self, parent: &str, path: &str) -> Result<Vec<OwnedFd>, StoreError> {
+        let operation = "make the directory of";
+        if self.first_root.get().is_none() && !self.root.exists() {
+            create_dir_all_durable(&self.root)
+                .map_err(|error| self.error(operation, path, into_io(error)))?;
+        }
+        let mut chain = vec![self.open_root(operation, path)?];
         for component in parent.split('/').filter(|component| !component.is_empty()) {
-            let name = OsStr::new(component);
-            let next = match chain.last() {
-                Some(above) => open_or_make(above, name)?,
-                None => return Err(io::ErrorKind::NotFound.into()),
-            };
-            chain.push(next);
+            let next = chain.last().map(|above| open_or_make(above, OsStr::new(component)));
+            let next = next.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+            chain.push(next.map_err(|source| self.error(operation, path, source))?);
         }
         Ok(chain)
     }
