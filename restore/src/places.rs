@@ -117,6 +117,12 @@ impl PlaceError {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::NotWritable { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+                Some("a file stands there; name a directory, which may be absent".into())
+            }
+            Self::NotWritable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("a link stands there that leads to nothing: make what it leads to, or name another directory".into())
+            }
             Self::NotWritable { .. } => {
                 Some("run as a user that may write there, or name another directory".into())
             }

@@ -28,7 +28,7 @@ use self::links::{Links, check_unused};
 use crate::error::RestoreError;
 use crate::filled::Places;
 use crate::kept_wal::KeptWal;
-use crate::places::{self, LOST_AND_FOUND, Purpose};
+use crate::places::{self, LOST_AND_FOUND, PlaceError, Purpose};
 use crate::rebuild::{InPlace, Reading};
 use crate::server;
 use crate::tablespaces::Mapping;
@@ -89,14 +89,14 @@ impl Standing {
                 }
                 Found::Unfinished(Box::new(record))
             }
-            None if delta && places::check_empty(Purpose::Target, target).is_err() => {
-                check_cluster_at_rest(target)?;
-                Found::Cluster
-            }
-            None => {
-                places::check_empty(Purpose::Target, target)?;
-                Found::Nothing
-            }
+            None => match places::check_empty(Purpose::Target, target) {
+                Ok(()) => Found::Nothing,
+                Err(PlaceError::NotEmpty { .. }) if delta => {
+                    check_cluster_at_rest(target)?;
+                    Found::Cluster
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
         let links = Links::of(target);
         let is_cluster = matches!(found, Found::Cluster);

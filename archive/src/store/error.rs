@@ -229,7 +229,7 @@ impl StoreError {
                 "bring it back (S3: restore the object; Azure: rehydrate the blob) and run this again; keep lifecycle rules that archive off the repository's prefix".into(),
             ),
             Self::Io { .. } => Some("look at the kernel's log: the disk or the mount may be failing".into()),
-            Self::Unavailable { .. } => Some("check the endpoint, the network and the store's own health".into()),
+            Self::Unavailable { reason, .. } => Some(unavailable_hint(reason).into()),
             Self::Refused { .. } => Some("check the region, the bucket and the endpoint of the repository".into()),
         }
     }
@@ -247,6 +247,17 @@ fn permission_hint(reason: &str) -> &'static str {
         "the filesystem is mounted read-only, as the kernel does after errors of a disk: look at its log, then mount it for writing"
     } else {
         "run as the user that owns the repository, or let the credentials read, write and list this prefix"
+    }
+}
+
+/// What to look at when a store does not answer, by what the client met.
+fn unavailable_hint(reason: &str) -> &'static str {
+    if reason.contains("dns error") {
+        "this host does not know the name of the service's host: is it spelt right in `endpoint`, or the bucket's in `url`, and does DNS answer?"
+    } else if reason.contains("Connection refused") {
+        "nothing listens at that host and port: are they right in `endpoint`, and is the service up?"
+    } else {
+        "check the endpoint, the network and the store's own health"
     }
 }
 
@@ -270,5 +281,7 @@ mod tests {
         assert!(refused("status 403, SignatureDoesNotMatch: no").contains("secret"));
         assert!(refused("status 400, ExpiredToken: old").contains("token"));
         assert!(refused("status 403, AccessDenied: no").contains("list this prefix"));
+        assert!(unavailable_hint("client error (Connect): dns error: no such name").contains("spelt right"));
+        assert!(unavailable_hint("Connection refused (os error 111)").contains("port"));
     }
 }

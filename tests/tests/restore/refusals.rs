@@ -16,6 +16,19 @@ fn a_directory_in_use_is_refused() {
     let arguments = Ground::arguments(full.to_str().unwrap(), &[]);
     ground.highwater.fails(&arguments, 3, &["is not empty", ".precious"]);
     assert_eq!(std::fs::read(full.join(".precious")).unwrap(), b"keep me");
+    let (file, dangling) = (scratch.file("file", "keep me"), scratch.join("dangling"));
+    std::os::unix::fs::symlink(scratch.join("nothing"), &dangling).unwrap();
+    for (target, words) in [
+        (&file, ["Not a directory", "hint: a file stands there"]),
+        (&file.join("below"), ["Not a directory", "hint: a file stands there"]),
+        (&dangling, ["No such file", "leads to nothing"]),
+    ] {
+        for more in [&[][..], &["--delta"]] {
+            let arguments = Ground::arguments(target.to_str().unwrap(), more);
+            ground.highwater.fails(&arguments, 3, &words);
+        }
+    }
+    assert!(std::fs::read(&file).unwrap() == b"keep me" && !scratch.join("nothing").exists());
     let wal = full.to_str().unwrap();
     ground.refused(&scratch, &["--wal-dir", wal], &["pg_wal", "is not empty"]);
     assert_eq!(rows(&ground.cluster), "1");

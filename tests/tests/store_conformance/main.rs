@@ -291,8 +291,11 @@ fn bad_urls_and_options_are_refused() {
         "https://user:hunter2@host",
         "nonsense",
         "https://h/?q=1",
+        "user:hunter2@host",
+        "storage.example.com:9000",
     ] {
-        refused(StoreSpec { endpoint: Some(endpoint.into()), ..spec("s3://bucket/x") });
+        let error = refused(StoreSpec { endpoint: Some(endpoint.into()), ..spec("s3://bucket/x") });
+        assert!(error.to_string().contains("endpoint") && error.is_of_configuration(), "{error}");
     }
     for endpoint in
         ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1", "https://storage.example.com"]

@@ -179,33 +179,36 @@ impl Endpoint {
     /// The one that is configured, if any.
     ///
     /// # Errors
-    /// [`StoreError::InvalidUrl`].
+    /// [`StoreError::InvalidOption`].
     pub(super) fn of(spec: &StoreSpec, place: &Place) -> Result<Option<Self>, StoreError> {
         let parsed = spec.endpoint.as_deref().map(|text| Self::parse(text, spec.allow_http));
-        parsed.transpose().map_err(|reason| place.invalid(reason))
+        parsed.transpose().map_err(|(reason, hint)| place.wrong("endpoint", reason, hint))
     }
 
-    fn parse(text: &str, allow_http: bool) -> Result<Self, String> {
+    /// The error is a reason, without what may be secret of the text, and a hint.
+    fn parse(text: &str, allow_http: bool) -> Result<Self, (String, &'static str)> {
+        const FORM: &str = "write it as https://host or https://host:port, without the bucket";
         let told = shown(text);
-        let url = Url::parse(text).map_err(|error| format!("endpoint {told:?}: {error}"))?;
+        let wrong = |reason: &str| Err((format!("{told:?} {reason}"), FORM));
+        let Ok(url) = Url::parse(text) else { return wrong("is no URL") };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("credentials do not belong into an endpoint".into());
+            return wrong("holds credentials, which have keys of their own");
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("endpoint {told:?}: it must be https://host[:port]"));
+            return wrong("is more than the address of a service");
         }
         match url.scheme() {
             "https" => {}
             "http" if allow_http || is_loopback(&url) => {}
             "http" => {
-                return Err(format!(
-                    "endpoint {told:?}: plain http is allowed on the loopback interface only, unless allow_http is set"
-                ));
+                let hint =
+                    "use https://, with ca_file where the authority is your own; or set allow_http = true";
+                return Err((format!("{told:?} is plain http, which leaves this host"), hint));
             }
-            _ => return Err(format!("endpoint {told:?}: it must be https://host[:port]")),
+            _ => return wrong("is no https:// URL"),
         }
         if url.host_str().is_none_or(str::is_empty) {
-            return Err(format!("endpoint {told:?}: it names no host"));
+            return wrong("names no host");
         }
         Ok(Self { url })
     }
@@ -216,7 +219,7 @@ impl Endpoint {
     /// An address cannot carry it.
     pub(super) fn with_host_prefix(mut self, bucket: &str) -> Result<Self, String> {
         let host = format!("{bucket}.{}", self.url.host_str().unwrap_or_default());
-        self.url.set_host(Some(&host)).map_err(|error| format!("endpoint host {host:?}: {error}"))?;
+        self.url.set_host(Some(&host)).map_err(|error| format!("{host:?}: {error}"))?;
         Ok(self)
     }
 

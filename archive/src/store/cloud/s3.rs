@@ -91,7 +91,8 @@ pub(crate) fn open(
     if !path_style {
         // Given an endpoint, the client takes it as it is.
         let prefixed = endpoint.map(|endpoint| endpoint.with_host_prefix(&place.root)).transpose();
-        endpoint = prefixed.map_err(|reason| place.invalid(reason))?;
+        let hint = "an address cannot carry the bucket in front of it: set path_style = true";
+        endpoint = prefixed.map_err(|reason| place.wrong("endpoint", reason, hint))?;
     }
     if let Some(endpoint) = &endpoint {
         builder = builder.with_endpoint(endpoint.text());
