@@ -68,7 +68,7 @@ fn only_a_data_directory_is_brought_back_in_place() {
     std::fs::create_dir_all(data.join("global")).unwrap();
     let file = scratch.path().join("file");
     durable::replace(&file, &["x"]).unwrap();
-    for (target, words) in [(&data, "has no global/pg_control"), (&file, "has no global/pg_control")] {
+    for (target, words) in [(&data, "has no global/pg_control"), (&file, "Not a directory")] {
         let refused = Standing::look(target, true).unwrap_err();
         assert!(refused.is_refusal() && refused.to_string().contains(words), "{refused}");
     }
