@@ -22,6 +22,7 @@ pub mod gs;
 mod highwater;
 pub mod http;
 pub mod identity;
+pub mod line;
 mod load;
 mod postgres;
 pub mod proxy;

@@ -4,7 +4,7 @@
 //! lets us in, and what it calls its failures ([`Dialect`]). A create is one single put that the service refuses where the
 //! object exists (`If-None-Match: *`, or Google's generation 0); multipart has no conditional form and is never used (I21).
 //! Signatures and connection pooling are `object_store`'s. Ours is when a request is made at all: how often ([`service`]), how many
-//! at once ([`throttle`]), with which of several credentials ([`renewed`]), and whether its answer is one ([`wire`]). Absence is believed
+//! at once ([`throttle`]), how long it may take ([`line`]), with which of several credentials ([`renewed`]), and whether its answer is one ([`wire`]). Absence is believed
 //! only when the service names the *object* as missing, not the bucket (an archive that says "no such segment" because someone
 //! mistyped the bucket ends a recovery early). Lists take a string prefix, as the protocols do. A create that was made more than once
 //! and finds the object there may have been the one that made it, with its reply lost: then what is there is compared, byte
@@ -32,6 +32,7 @@ pub(super) mod az;
 mod client;
 mod failure;
 pub(super) mod gs;
+mod line;
 mod reading;
 mod renewed;
 pub(super) mod s3;
@@ -41,6 +42,7 @@ mod wire;
 
 use client::Place;
 use failure::Failure;
+use line::Sending;
 use reading::{Reading, Unread};
 pub use service::Persistence;
 use service::{Failed, Service};
@@ -122,8 +124,9 @@ impl CloudStore {
     }
 
     /// How an object is created: by a single put, where none is.
-    fn creation(&self, path: &str) -> PutOptions {
+    fn creation(&self, path: &str, sending: &Arc<Sending>) -> PutOptions {
         let mut options = PutOptions::from(PutMode::Create);
+        options.extensions.insert(Arc::clone(sending));
         if let Some(class) = self.pack_class.as_ref().filter(|_| is_pack(path)) {
             options.attributes.insert(Attribute::StorageClass, class.clone().into());
         }
@@ -268,6 +271,7 @@ impl Store for CloudStore {
     async fn create(&self, path: &str, body: Vec<Bytes>) -> Result<Created, StoreError> {
         let key = self.key(path)?;
         let payload: PutPayload = body.into_iter().collect();
+        let sending = Arc::new(Sending::default());
         let mut pause = CONFLICT_PAUSE;
         let mut attempts = 0;
         for conflict in 0..CONFLICT_ATTEMPTS {
@@ -275,8 +279,8 @@ impl Store for CloudStore {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
-            let put = || self.client.put_opts(&key, payload.clone(), self.creation(path));
-            let failed = match self.service.run(put).await {
+            let put = || self.client.put_opts(&key, payload.clone(), self.creation(path, &sending));
+            let failed = match self.service.run_sending(&sending, put).await {
                 Ok(_) => return Ok(Created::New),
                 Err(failed) => failed,
             };

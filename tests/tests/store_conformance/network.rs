@@ -1,15 +1,19 @@
-//! The network between: what a proxy must not stand before, and what lies where it cannot be read from.
+//! The network between: what a proxy must not stand before, lines that are slow or stall, and what lies where it cannot be read from.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use highwater_archive::store::{StoreError, StoreSpec};
+use bytes::Bytes;
+use futures::future::{join, join_all};
+use highwater_archive::store::{self, Created, Persistence, Store, StoreError, StoreSpec};
 use highwater_tests::az::AzServer;
 use highwater_tests::cloud::CloudServer;
 use highwater_tests::gs::GsServer;
 use highwater_tests::highwater_binary;
 use highwater_tests::identity::{Identities, TOKEN};
+use highwater_tests::line::Line;
 use highwater_tests::proxy::Proxy;
 use highwater_tests::s3::{Fault, Operation, Response, S3Server};
 use highwater_tests::tls::{Authority, HOST};
@@ -45,8 +49,7 @@ fn metadata_services_are_asked_without_a_proxy() {
             _ => vec![("IDENTITY_ENDPOINT", format!("{url}/metadata/identity/oauth2/token"))],
         };
         let spec = server.spec("p");
-        let address = spec.endpoint.as_deref().and_then(|endpoint| endpoint.strip_prefix("http://"));
-        let tls = authority.in_front_of(address.expect("an address").parse().expect("an address"));
+        let tls = authority.in_front_of(address(&spec));
         let proxy = Proxy::start(tls.address());
         let account = spec.account.map(|account| format!("account = \"{account}\"\n")).unwrap_or_default();
         let configuration = scratch.path().join("main.toml");
@@ -111,10 +114,90 @@ fn the_source_of_a_secret_is_told() {
         (AzServer::start().spec("p"), "account_key", "some file"),
         (GsServer::start().spec("p"), "service_account_key", "some file"),
     ] {
-        let told = |spec: &StoreSpec| {
-            highwater_archive::store::open(spec).expect("open").credentials().expect("a source")
-        };
+        let told = |spec: &StoreSpec| store::open(spec).expect("open").credentials().expect("a source");
         assert!(told(&spec).ends_with(" of the configuration"));
         assert_eq!(told(&StoreSpec { secret_sources: sources(option), ..spec }), expected);
     }
+}
+
+/// A line that carries so many bytes a second to a service, and a store behind it.
+fn over_a_line(
+    server: &CloudServer,
+    bytes_a_second: f64,
+    stalls: Vec<u64>,
+    persistence: Persistence,
+) -> (Line, Arc<dyn Store>) {
+    let spec = server.spec("p");
+    let line = Line::start(address(&spec), bytes_a_second, stalls);
+    let spec = StoreSpec { endpoint: Some(format!("http://{}", line.address())), ..spec };
+    (line, store::open_with(&spec, persistence).expect("open"))
+}
+
+/// Where a service of the tests listens.
+fn address(spec: &StoreSpec) -> SocketAddr {
+    let endpoint = spec.endpoint.as_deref().and_then(|endpoint| endpoint.strip_prefix("http://"));
+    endpoint.expect("plain HTTP").parse().expect("an address")
+}
+
+const MIB: usize = 1 << 20;
+
+/// Over a slow line a pack takes longer than any answer may, and arrives all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slow_line_carries_what_is_large() {
+    let persistence =
+        Persistence { attempt: Duration::from_secs(2), slowest: MIB as u64, ..Persistence::USUAL };
+    let servers = [
+        CloudServer::Amazon(S3Server::start()),
+        CloudServer::Google(GsServer::start()),
+        CloudServer::Azure(AzServer::start()),
+    ];
+    let put = async |store: &dyn Store| {
+        let begun = Instant::now();
+        let content = Bytes::from(vec![7; 12 * MIB]);
+        let created = store.create("pack", vec![content.clone()]).await;
+        assert_eq!(created.unwrap_or_else(|error| panic!("{error}")), Created::New);
+        assert!(begun.elapsed() > persistence.attempt, "the line was not slow");
+        assert_eq!(store.get("pack").await.expect("what was put"), content);
+    };
+    let rate = 3.0 * MIB as f64;
+    let plain = servers.iter().map(async |server| {
+        let (_line, store) = over_a_line(server, rate, vec![], persistence);
+        put(&*store).await;
+    });
+    let over_tls = async {
+        let (scratch, authority) = (tempfile::tempdir().expect("a directory"), Authority::new());
+        let server = S3Server::start();
+        let tls = authority.in_front_of(server.address());
+        let line = Line::start(tls.address(), rate, vec![]);
+        let spec = StoreSpec {
+            endpoint: Some(format!("https://{}", line.address())),
+            ca_file: Some(authority.write(scratch.path())),
+            ..server.spec("p")
+        };
+        put(&*store::open_with(&spec, persistence).expect("open")).await;
+    };
+    join(join_all(plain), over_tls).await;
+}
+
+/// A put on which nothing moves any more is found, however much time its size would give it; and made again, where it did move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_line_that_stalls_is_found() {
+    let persistence = Persistence {
+        attempt: Duration::from_secs(1),
+        slowest: 1,
+        // Nothing is tried again for its own sake.
+        all: Duration::ZERO,
+        ..Persistence::USUAL
+    };
+    let server = CloudServer::Amazon(S3Server::start());
+    let content = vec![Bytes::from(vec![7; 12 * MIB])];
+    let (line, store) = over_a_line(&server, 6.0 * MIB as f64, vec![5 * MIB as u64], persistence);
+    let created = store.create("moved", content.clone()).await;
+    assert_eq!(created.unwrap_or_else(|error| panic!("{error}")), Created::New);
+    assert!(line.connections() > 1);
+
+    let (_line, store) = over_a_line(&server, 6.0 * MIB as f64, vec![0; 8], persistence);
+    let error = store.create("stuck", content).await.expect_err("nothing moves");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("sent, and no more within"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! What all providers' clients have in common: how a URL is read, where a service may be, how long anything may take.
+//! What all providers' clients have in common: how a URL is read, where a service may be, by which way it is reached.
 
 use std::net::IpAddr;
 use std::path::Path as FilePath;
@@ -15,8 +15,6 @@ use crate::store::{StoreError, StoreSpec};
 
 /// To open a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Without any progress; a put of 32 MiB counts as one step, so this allows 270 kB/s.
-const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Every host, as a list of what is reached without a proxy: a star is names alone.
 const EVERYWHERE: &str = "*,0.0.0.0/0,::/0";
 
@@ -101,7 +99,7 @@ pub(super) fn settle(spec: &mut StoreSpec, environment: &Environment<'_>) {
     }
 }
 
-/// Time-outs, trust, proxy, and whether plain HTTP is allowed. They replace a builder's own options, so everything about
+/// How long connecting may take, trust, proxy, and whether plain HTTP is allowed. They replace a builder's own options, so everything about
 /// connections is here; what asks for tokens connects in the same way.
 ///
 /// # Errors
@@ -115,8 +113,9 @@ pub(super) fn options(
     let mut options = ClientOptions::new()
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.url.scheme() == "http"))
         .with_connect_timeout(CONNECT_TIMEOUT.min(persistence.attempt))
-        .with_read_timeout(READ_TIMEOUT.min(persistence.attempt))
-        .with_timeout(persistence.attempt);
+        // What else may take how long, [`super::line`] knows.
+        .with_read_timeout_disabled()
+        .with_timeout_disabled();
     if let Some(path) = &spec.ca_file {
         let wrong = |reason| {
             let reason = format!("{}: {reason}", path.display());

@@ -7,6 +7,8 @@
 use std::error::Error as _;
 use std::fmt::Write as _;
 
+use object_store::client::{HttpError, HttpErrorKind};
+
 use super::Dialect;
 use crate::store::StoreError;
 
@@ -37,6 +39,8 @@ pub(super) struct Failure {
     code: Option<String>,
     /// Whether it is about one object of a bulk delete, whose answer names no code.
     in_bulk: bool,
+    /// Whether time was over, of whatever.
+    pub(super) timed_out: bool,
     reason: String,
 }
 
@@ -44,7 +48,10 @@ impl Failure {
     pub(super) fn of(error: &object_store::Error) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();
+        let mut timed_out = false;
         while let Some(inner) = source {
+            let http = inner.downcast_ref::<HttpError>();
+            timed_out |= http.is_some_and(|http| http.kind() == HttpErrorKind::Timeout);
             let inner_text = inner.to_string();
             if !text.contains(&inner_text) && write!(text, ": {inner_text}").is_err() {
                 break;
@@ -62,7 +69,8 @@ impl Failure {
             object_store::Error::Precondition { .. } => Some(412),
             _ => None,
         });
-        Self { reason: reason(&text, status, code.as_deref()), status, code, in_bulk: of_one.is_some() }
+        let reason = reason(&text, status, code.as_deref());
+        Self { reason, status, code, timed_out, in_bulk: of_one.is_some() }
     }
 
     /// Whether the service's code is one of these.

@@ -108,8 +108,8 @@ impl Reading {
 
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         loop {
-            let broken = match self.body.next().await {
-                Some(Ok(chunk)) => {
+            let broken = match self.service.limits().next(&mut self.body).await {
+                Ok(Some(Ok(chunk))) => {
                     let room = usize::try_from(self.left()).unwrap_or(usize::MAX);
                     if chunk.len() > room {
                         return Err(self.unavailable("more bytes came than were announced"));
@@ -118,12 +118,18 @@ impl Reading {
                     self.attempts = self.service.attempts();
                     return Ok(Some(chunk));
                 }
-                None if self.left() == 0 => return Ok(None),
-                None => object_store::Error::Generic {
+                Ok(None) if self.left() == 0 => return Ok(None),
+                Ok(None) => object_store::Error::Generic {
                     store: "",
                     source: format!("it ended {} bytes before its end", self.left()).into(),
                 },
-                Some(Err(error)) => error,
+                Ok(Some(Err(error))) => error,
+                Err(silent) => {
+                    if let Some(permit) = &self.permit {
+                        permit.slow_down();
+                    }
+                    object_store::Error::Generic { store: "", source: silent.into() }
+                }
             };
             self.permit = None;
             let again = self.service.pause(&mut self.attempts, broken).await;

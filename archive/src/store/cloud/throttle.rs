@@ -1,7 +1,7 @@
 //! How many requests may be under way at a store that asks to slow down.
 //!
 //! A service that is overloaded answers 429 or 503, and every client that merely tries again keeps it so. All requests of one store
-//! pass here. At first nothing holds them. An answer that asks to slow down halves the number that may be under way at once, once
+//! pass here. At first nothing holds them. An answer that asks to slow down, or one that does not come in time, halves the number that may be under way at once, once
 //! for all requests that began before it; when there is but one, the pauses between one and the next double instead. Each success
 //! lets a little more through, until the store bears as many as were under way before it complained, and nothing holds them again. A
 //! service may say when to come back (`Retry-After`): until then nobody goes.
@@ -121,7 +121,7 @@ impl Permit {
         self.throttle.freed.notify_one();
     }
 
-    /// The store asked to slow down.
+    /// The store asked to slow down, or the time was over.
     pub(super) fn slow_down(&self) {
         let mut state = self.throttle.state();
         if self.cuts < state.cuts {
@@ -138,9 +138,9 @@ impl Permit {
         let most = limit.at_once.ceil();
         match first {
             true => {
-                tracing::warn!("{} asks to slow down: {most} requests at once now", self.throttle.store);
+                tracing::warn!("{} does not keep up: {most} requests at once now", self.throttle.store);
             }
-            false => tracing::debug!("{} asks again: {most} requests at once now", self.throttle.store),
+            false => tracing::debug!("{} still does not: {most} requests at once now", self.throttle.store),
         }
     }
 }

@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
-    HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    ReqwestConnector,
 };
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::line::Limits;
 use super::throttle::Throttle;
 use crate::clock::{Clock as _, SystemClock};
 
@@ -67,6 +67,7 @@ impl Seen {
 pub(super) struct Wire {
     pub(super) seen: Arc<Seen>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) limits: Limits,
     /// Whether the other side is whoever hands out credentials, and not the store.
     pub(super) for_credentials: bool,
 }
@@ -103,18 +104,25 @@ impl HttpService for Watched {
         let query = request.uri().query().unwrap_or_default();
         let is_list = query.split('&').any(|pair| matches!(pair, "list-type=2" | "comp=list"));
         let is_put = request.method().as_str() == "PUT";
+        let is_get = request.method().as_str() == "GET";
         let sent = SystemClock.now();
-        let response = self.inner.execute(request).await?;
+        let limits = self.wire.limits;
+        let response = match is_put {
+            true => limits.put(&self.inner, request).await?,
+            false => limits.answer(&self.inner, request).await?,
+        };
         let success = response.status().is_success();
-        if self.wire.for_credentials {
-            return if success { self.credential(response).await } else { Ok(response) };
+        if !self.wire.for_credentials {
+            self.look_at(&response, sent);
         }
-        self.look_at(&response, sent);
         match success {
-            true if is_list => list(response).await,
-            true if is_put => put(response).await,
-            true => Ok(range(response)),
-            false => Ok(response),
+            true if self.wire.for_credentials => self.credential(response).await,
+            true if is_list => self.list(response).await,
+            true if is_put => self.put(response).await,
+            // What is read has its own time.
+            true if is_get => Ok(range(response)),
+            true => self.whole(response, usize::MAX).await,
+            false => self.whole(response, MAX_ANSWER_BYTES).await,
         }
     }
 }
@@ -134,34 +142,49 @@ impl Watched {
     }
 
     async fn credential(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
-        let (parts, body) = response.into_parts();
-        let body = short(body).await?;
+        let (response, body) = self.short(response).await?;
         if let Some(life) = life(&body, SystemClock.now()) {
             self.wire.seen.credential_ends(Instant::now() + life);
         }
+        Ok(response)
+    }
+
+    /// Passes on a list that is one, to its last element.
+    async fn list(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = response.into_parts();
+        let body = self.wire.limits.body(body, usize::MAX).await?;
+        let end = body.trim_ascii_end();
+        if end.ends_with(b"ListBucketResult>") || end.ends_with(b"EnumerationResults>") {
+            return Ok(HttpResponse::from_parts(parts, body.into()));
+        }
+        Err(unusable("its answer is no list, or not the whole of one", &body))
+    }
+
+    /// Passes on the answer to a put, unless it tells of an error.
+    async fn put(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let (response, body) = self.short(response).await?;
+        if body.windows(6).any(|part| part == b"<Error") {
+            return Err(unusable("its answer is a success and tells of an error", &body));
+        }
+        Ok(response)
+    }
+
+    /// An answer that is looked into, and its body. Nothing that we ask for here is long: what goes on and on is cut off.
+    async fn short(&self, response: HttpResponse) -> Result<(HttpResponse, Bytes), HttpError> {
+        let (parts, body) = response.into_parts();
+        let body = self.wire.limits.body(body, MAX_ANSWER_BYTES + 1).await?;
+        if body.len() > MAX_ANSWER_BYTES {
+            return Err(unusable("its answer is far too long", &body));
+        }
+        Ok((HttpResponse::from_parts(parts, body.clone().into()), body))
+    }
+
+    /// An answer with so much of its body as is of use.
+    async fn whole(&self, response: HttpResponse, most: usize) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = response.into_parts();
+        let body = self.wire.limits.body(body, most).await?;
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
-}
-
-/// Passes on a list that is one, to its last element.
-async fn list(response: HttpResponse) -> Result<HttpResponse, HttpError> {
-    let (parts, body) = response.into_parts();
-    let body = body.bytes().await?;
-    let end = body.trim_ascii_end();
-    if end.ends_with(b"ListBucketResult>") || end.ends_with(b"EnumerationResults>") {
-        return Ok(HttpResponse::from_parts(parts, body.into()));
-    }
-    Err(unusable("its answer is no list, or not the whole of one", &body))
-}
-
-/// Passes on the answer to a put, unless it tells of an error.
-async fn put(response: HttpResponse) -> Result<HttpResponse, HttpError> {
-    let (parts, body) = response.into_parts();
-    let body = short(body).await?;
-    if body.windows(6).any(|part| part == b"<Error") {
-        return Err(unusable("its answer is a success and tells of an error", &body));
-    }
-    Ok(HttpResponse::from_parts(parts, body.into()))
 }
 
 /// Passes on an object, or a part of one. Where a range begins at the object's end some services bring nothing and call that a success
@@ -184,19 +207,6 @@ fn is_past_the_end(told: &str) -> bool {
     let Some((range, total)) = parts else { return false };
     let from = range.split('-').next().unwrap_or_default().parse::<u64>();
     matches!((from, total.parse()), (Ok(from), Ok(total)) if from >= total)
-}
-
-/// The body of an answer that is looked into. Nothing that we ask for here is long: what goes on and on is cut off.
-async fn short(body: HttpResponseBody) -> Result<Bytes, HttpError> {
-    let mut chunks = body.bytes_stream();
-    let mut known = BytesMut::new();
-    while let Some(chunk) = chunks.next().await {
-        known.extend_from_slice(&chunk?);
-        if known.len() > MAX_ANSWER_BYTES {
-            return Err(unusable("its answer is far too long", &known));
-        }
-    }
-    Ok(known.freeze())
 }
 
 /// `Fri, 20 Nov 2026 10:00:00 GMT`.
