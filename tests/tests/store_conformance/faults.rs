@@ -17,7 +17,7 @@ const QUICK: Persistence = Persistence {
     all: Duration::from_secs(60),
     pause: Duration::from_millis(2),
     longest_pause: Duration::from_millis(20),
-    ..Persistence::USUAL
+    slowest: 1 << 20,
 };
 
 /// A call of the store.
