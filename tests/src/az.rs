@@ -1,6 +1,7 @@
 //! Azure Blob Storage inside the test process: the part of its REST API that a store needs, atomic and in memory.
 //!
-//! Every request must be signed with the account's key (`SharedKey`) or carry the shared access signature; anything else is 403.
+//! Every request must be signed with the account's key (`SharedKey`), or carry the shared access signature or a bearer's token that is still
+//! good; anything else is refused, and so is a put that could replace a blob.
 //! Deletes come as batches, each part of which is answered on its own. Faults and the log of requests are those of the S3 service.
 
 use std::fmt::Write as _;
@@ -12,8 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use highwater_archive::store::StoreSpec;
 
 use crate::http::{HttpServer, Reply, Request, element, faulty, http_date};
-use crate::identity::BEARER;
-use crate::s3::{BUCKET, Faults, Objects, Operation};
+use crate::s3::{BUCKET, Faults, Keys, Objects, Operation};
 
 /// The storage account.
 pub const ACCOUNT: &str = "highwatertest";
@@ -28,18 +28,24 @@ pub struct AzServer {
     server: HttpServer,
     objects: Arc<Objects>,
     faults: Arc<Faults>,
+    keys: Arc<Keys>,
 }
 
 impl AzServer {
     /// Starts a service with an empty container.
     pub fn start() -> Self {
         let (objects, faults) = (Arc::new(Objects::default()), Arc::new(Faults::default()));
-        let service = Arc::new(Service { objects: Arc::clone(&objects), faults: Arc::clone(&faults) });
+        let keys = Arc::new(Keys::default());
+        let service = Arc::new(Service {
+            objects: Arc::clone(&objects),
+            faults: Arc::clone(&faults),
+            keys: Arc::clone(&keys),
+        });
         let server = HttpServer::start(move |request| {
             let service = Arc::clone(&service);
             async move { service.answer(&request).await }
         });
-        Self { server, objects, faults }
+        Self { server, objects, faults, keys }
     }
 
     /// What is stored, by full name.
@@ -50,6 +56,11 @@ impl AzServer {
     /// What goes wrong, and what was asked.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// The tokens that it takes.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
     }
 
     /// How to open the service at a prefix of its container.
@@ -72,6 +83,7 @@ pub fn account_key() -> String {
 struct Service {
     objects: Arc<Objects>,
     faults: Arc<Faults>,
+    keys: Arc<Keys>,
 }
 
 fn gone() -> Reply {
@@ -80,8 +92,14 @@ fn gone() -> Reply {
 
 impl Service {
     async fn answer(&self, request: &Request) -> Reply {
-        if !is_allowed(request) {
-            return Reply::error(403, "AuthenticationFailed", "the signature is not the account's");
+        match request.header("authorization").strip_prefix("Bearer ") {
+            Some(token) if self.keys.takes_bearer(token) => {}
+            Some(_) => {
+                let told = "Lifetime validation failed. The token is expired.";
+                return Reply::error(401, "InvalidAuthenticationInfo", told);
+            }
+            None if is_allowed(request) => {}
+            None => return Reply::error(403, "AuthenticationFailed", "the signature is not the account's"),
         }
         let path = request.path.trim_start_matches('/');
         let (container, name) = path.split_once('/').unwrap_or((path, ""));
@@ -106,9 +124,11 @@ impl Service {
                 })
                 .await
             }
+            ("PUT", _) if request.header("if-none-match") != "*" => {
+                Reply::error(400, "InvalidHeaderValue", "this put could replace a blob")
+            }
             ("PUT", _) if request.header("x-ms-blob-type") == "BlockBlob" => {
-                let only_if_absent =
-                    request.header("if-none-match") == "*" && !self.faults.ignores_conditions();
+                let only_if_absent = !self.faults.ignores_conditions();
                 faulty(&self.faults, Operation::Put, name, request, || {
                     match self.objects.put_if(name, request.body.clone(), only_if_absent) {
                         Some(object) => Reply::status(201).with("etag", format!("\"{}\"", object.tag())),
@@ -175,10 +195,9 @@ impl Service {
     }
 }
 
-/// Whether a request is signed with the account's key, or carries the shared access signature or a token of the authority.
+/// Whether a request is signed with the account's key, or carries the shared access signature.
 fn is_allowed(request: &Request) -> bool {
-    let bearer = request.header("authorization").strip_prefix("Bearer ") == Some(BEARER);
-    if bearer || request.query("sig") == "of/the/tests" {
+    if request.query("sig") == "of/the/tests" {
         return true;
     }
     request.header("authorization") == authorization(request)

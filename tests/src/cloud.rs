@@ -6,7 +6,7 @@ use highwater_archive::store::{self, Persistence, Store, StoreSpec};
 
 use crate::az::AzServer;
 use crate::gs::GsServer;
-use crate::s3::{Faults, Objects, Response, S3Server};
+use crate::s3::{Faults, Keys, Objects, Response, S3Server};
 
 /// One of the services in the test process.
 #[derive(Debug)]
@@ -58,6 +58,15 @@ impl CloudServer {
             Self::Amazon(server) => server.faults(),
             Self::Google(server) => server.faults(),
             Self::Azure(server) => server.faults(),
+        }
+    }
+
+    /// The keys and tokens that it takes.
+    pub fn keys(&self) -> &Arc<Keys> {
+        match self {
+            Self::Amazon(server) => server.keys(),
+            Self::Google(server) => server.keys(),
+            Self::Azure(server) => server.keys(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Google Cloud Storage inside the test process: the part of its XML API that a store needs, atomic and in memory.
 //!
-//! Every request must carry a token that the service account signed; anything else is 401. Faults and the log of requests are
-//! those of the S3 service.
+//! Every request must carry a token that the service account signed, or one that the metadata server handed out, while it is good by the
+//! service's clock; anything else is 401. A put that could replace an object is refused. Faults and the log of requests are those of the
+//! S3 service.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,11 +11,14 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use highwater_archive::clock::{Clock as _, SystemClock};
 use highwater_archive::store::StoreSpec;
 
-use crate::http::{HttpServer, Reply, Request, element, faulty};
-use crate::identity::BEARER;
-use crate::s3::{BUCKET, Faults, Objects, Operation};
+use crate::http::{HttpServer, Reply, Request, element, faulty, service_date};
+use crate::s3::{BUCKET, Faults, Keys, Objects, Operation};
+
+/// The service account.
+const ACCOUNT: &str = "backup@example.com";
 
 /// A running service.
 #[derive(Debug)]
@@ -22,19 +26,24 @@ pub struct GsServer {
     server: HttpServer,
     objects: Arc<Objects>,
     faults: Arc<Faults>,
+    keys: Arc<Keys>,
 }
 
 impl GsServer {
     /// Starts a service with an empty bucket.
     pub fn start() -> Self {
         let (objects, faults) = (Arc::new(Objects::default()), Arc::new(Faults::default()));
-        let service = Service { objects: Arc::clone(&objects), faults: Arc::clone(&faults) };
-        let service = Arc::new(service);
+        let keys = Arc::new(Keys::default());
+        let service = Arc::new(Service {
+            objects: Arc::clone(&objects),
+            faults: Arc::clone(&faults),
+            keys: Arc::clone(&keys),
+        });
         let server = HttpServer::start(move |request| {
             let service = Arc::clone(&service);
             async move { service.answer(&request).await }
         });
-        Self { server, objects, faults }
+        Self { server, objects, faults, keys }
     }
 
     /// What is stored, by full key.
@@ -45,6 +54,11 @@ impl GsServer {
     /// What goes wrong, and what was asked.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// The tokens that it takes.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
     }
 
     /// How to open the service at a prefix of its bucket.
@@ -75,7 +89,7 @@ pub fn service_account_key(kind: &str) -> String {
         "type": kind,
         "private_key": pem,
         "private_key_id": "test",
-        "client_email": "backup@example.com",
+        "client_email": ACCOUNT,
     })
     .to_string()
 }
@@ -83,12 +97,14 @@ pub fn service_account_key(kind: &str) -> String {
 struct Service {
     objects: Arc<Objects>,
     faults: Arc<Faults>,
+    keys: Arc<Keys>,
 }
 
 impl Service {
     async fn answer(&self, request: &Request) -> Reply {
-        if !is_signed(request.header("authorization")) {
-            return Reply::error(401, "AuthenticationRequired", "no token of the service account");
+        if !self.is_allowed(request.header("authorization")) {
+            return Reply::error(401, "AuthenticationRequired", "Authentication required.")
+                .with("date", service_date(&self.faults));
         }
         let path = request.path.trim_start_matches('/');
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
@@ -113,9 +129,11 @@ impl Service {
                 })
                 .await
             }
+            "PUT" if request.header("x-goog-if-generation-match") != "0" => {
+                Reply::error(400, "InvalidArgument", "this put could replace an object")
+            }
             "PUT" => {
-                let only_if_absent =
-                    request.header("x-goog-if-generation-match") == "0" && !self.faults.ignores_conditions();
+                let only_if_absent = !self.faults.ignores_conditions();
                 faulty(&self.faults, Operation::Put, key, request, || {
                     match self.objects.put_if(key, request.body.clone(), only_if_absent) {
                         Some(object) => Reply::status(200).with("etag", format!("\"{}\"", object.tag())),
@@ -132,6 +150,17 @@ impl Service {
             }
             _ => Reply::error(405, "MethodNotAllowed", "not in this test"),
         }
+    }
+
+    /// Whether a request carries a token that was handed out, or one that the service account signed for an hour at most which is not over
+    /// by the service's clock.
+    fn is_allowed(&self, authorization: &str) -> bool {
+        let Some(token) = authorization.strip_prefix("Bearer ") else { return false };
+        let Some(claims) = claims(token) else { return self.keys.takes_bearer(token) };
+        let now = SystemClock.now().as_second() + self.faults.clock_ahead();
+        let right = claims.iss == ACCOUNT && claims.scope.ends_with("/auth/cloud-platform");
+        let hour = claims.exp <= claims.iat + 3600 && claims.exp > now;
+        right && hour && self.keys.takes_signed(token)
     }
 
     fn list(&self, request: &Request) -> Reply {
@@ -160,16 +189,21 @@ impl Service {
     }
 }
 
-/// Whether the header carries a token whose signature is that of the service account, or the one of the metadata server.
-fn is_signed(authorization: &str) -> bool {
-    if authorization.strip_prefix("Bearer ") == Some(BEARER) {
-        return true;
-    }
-    let signed = || {
-        let (message, signature) = authorization.strip_prefix("Bearer ")?.rsplit_once('.')?;
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
-        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key().public_key().as_ref());
-        public.verify(message.as_bytes(), &signature).ok()
-    };
-    signed().is_some()
+/// What the claims of a token are when its signature is that of the service account.
+fn claims(token: &str) -> Option<Claims> {
+    let (message, signature) = token.rsplit_once('.')?;
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+    let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key().public_key().as_ref());
+    public.verify(message.as_bytes(), &signature).ok()?;
+    let (_, claims) = message.split_once('.')?;
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+}
+
+/// What a token says of itself.
+#[derive(serde::Deserialize)]
+struct Claims {
+    iss: String,
+    scope: String,
+    iat: i64,
+    exp: i64,
 }

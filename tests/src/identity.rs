@@ -2,47 +2,52 @@
 //! authority, in one service.
 //!
 //! Each checks what the real one asks for: IMDSv2's session token, the container's authorization, a web identity's token from
-//! its file. What it hands out is a key that the S3 service knows until it ends, or a bearer token.
+//! its file, as that file should be at the time. What it hands out is a key or a bearer's token that the service knows until it ends.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use highwater_archive::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
 use crate::http::{HttpServer, Reply, Request};
-use crate::s3::Keys;
+use crate::s3::{Keys, Life, Temporary};
 
-/// What the file of a web identity or container must hold.
+/// What the file of a web identity or container must hold, until a test says otherwise.
 pub const TOKEN: &str = "a token from a file";
-/// The bearer token for Google and Azure.
-pub const BEARER: &str = "a-bearer-of-the-tests";
 
 /// A running service.
 #[derive(Debug)]
 pub struct Identities {
     server: HttpServer,
     asked: Arc<Mutex<Vec<String>>>,
+    token: Arc<Mutex<String>>,
 }
 
 impl Identities {
-    /// Starts one; what it hands out lives for `lifetime`.
-    pub fn start(keys: Arc<Keys>, lifetime: Duration) -> Self {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+    /// Starts one; what it hands out is good as long as `life` says.
+    pub fn start(keys: Arc<Keys>, life: impl Into<Life>) -> Self {
+        let (asked, token) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(TOKEN.to_owned())));
+        let (log, expected, life) = (Arc::clone(&asked), Arc::clone(&token), life.into());
         let server = HttpServer::start(move |request| {
-            let reply = answer(&request, &keys, lifetime);
+            let expected = expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let reply = answer(&request, &keys, life, &expected);
             log.lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(format!("{} {}", request.method, request.path));
             async move { reply }
         });
-        Self { server, asked }
+        Self { server, asked, token }
     }
 
     /// The service itself.
     pub fn server(&self) -> &HttpServer {
         &self.server
+    }
+
+    /// From now on a token's file must hold this.
+    pub fn expect_token(&self, token: &str) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token.to_owned();
     }
 
     /// The requests so far, `METHOD /path` each.
@@ -51,38 +56,41 @@ impl Identities {
     }
 }
 
-fn answer(request: &Request, keys: &Keys, lifetime: Duration) -> Reply {
+fn answer(request: &Request, keys: &Keys, life: Life, token: &str) -> Reply {
     let refused = || Reply::text(403, "not in this test");
+    let told = life.told();
     let expiration = || {
-        let lifetime = jiff::SignedDuration::try_from(lifetime).expect("a short lifetime");
-        (SystemClock.now() + lifetime).to_string()
+        let told = jiff::SignedDuration::try_from(told).expect("a short life");
+        (SystemClock.now() + told).to_string()
     };
     let as_json = || {
-        let (id, secret) = keys.issue(lifetime);
-        let body =
-            json!({ "AccessKeyId": id, "SecretAccessKey": secret, "Token": "t", "Expiration": expiration() });
-        Reply::text(200, body.to_string())
-    };
-    let bearer = || {
-        let seconds = lifetime.as_secs();
-        let until = SystemClock.now().as_second() + seconds.cast_signed();
+        let Temporary { id, secret, token } = keys.issue(life);
         let body = json!({
-            "access_token": BEARER, "expires_in": seconds, "expires_on": until.to_string(), "token_type": "Bearer",
+            "AccessKeyId": id, "SecretAccessKey": secret, "Token": token, "Expiration": expiration(),
         });
         Reply::text(200, body.to_string())
     };
-    let body = String::from_utf8_lossy(&request.body).into_owned();
+    let bearer = || {
+        let until = SystemClock.now().as_second() + told.as_secs().cast_signed();
+        let body = json!({
+            "access_token": keys.issue(life).token, "expires_in": told.as_secs(), "expires_on": until.to_string(),
+            "token_type": "Bearer",
+        });
+        Reply::text(200, body.to_string())
+    };
+    let form: BTreeMap<String, String> = url::form_urlencoded::parse(&request.body).into_owned().collect();
+    let says = |name: &str, value: &str| form.get(name).is_some_and(|found| found == value);
     match (request.method.as_str(), request.path.as_str()) {
         // AWS's token service.
         ("POST", "/")
-            if request.query("WebIdentityToken") == TOKEN && request.query("RoleArn") == "arn:role" =>
+            if request.query("WebIdentityToken") == token && request.query("RoleArn") == "arn:role" =>
         {
-            let (id, secret) = keys.issue(lifetime);
+            let Temporary { id, secret, token } = keys.issue(life);
             Reply::text(
                 200,
                 format!(
                     "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
-                     <SessionToken>t</SessionToken><SecretAccessKey>{secret}</SecretAccessKey>\
+                     <SessionToken>{token}</SessionToken><SecretAccessKey>{secret}</SecretAccessKey>\
                      <AccessKeyId>{id}</AccessKeyId><Expiration>{}</Expiration>\
                      </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
                     expiration()
@@ -102,7 +110,7 @@ fn answer(request: &Request, keys: &Keys, lifetime: Duration) -> Reply {
             if path.ends_with('/') { Reply::text(200, "backup-role") } else { as_json() }
         }
         // Pod identity.
-        ("GET", "/v1/credentials") if request.header("authorization") == TOKEN => as_json(),
+        ("GET", "/v1/credentials") if request.header("authorization") == token => as_json(),
         // Google's metadata server, and Azure's.
         ("GET", "/computeMetadata/v1/instance/service-accounts/default/token")
             if request.header("metadata-flavor") == "Google" =>
@@ -112,8 +120,8 @@ fn answer(request: &Request, keys: &Keys, lifetime: Duration) -> Reply {
         ("GET", "/metadata/identity/oauth2/token") if request.header("metadata") == "true" => bearer(),
         // Azure's authority: an application's secret, or a workload's federated token.
         ("POST", "/tenant/oauth2/v2.0/token")
-            if body.contains("client_secret=hush")
-                || body.contains("client_assertion=a+token+from+a+file") =>
+            if says("client_id", "application")
+                && (says("client_secret", "hush") || says("client_assertion", token)) =>
         {
             bearer()
         }

@@ -249,3 +249,123 @@ fn missing(key: &str, help: &str) -> ConfigError {
         hint: format!("set it in the file, or as {variable}. {help}"),
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use serde_json::Value;
+
+    use super::super::options::Described;
+    use super::super::raw;
+    use super::*;
+
+    /// What the options of a repository with a URL and these lines come to: all that is no secret, and the secrets.
+    fn store(
+        lines: &str,
+        environment: &[(String, String)],
+    ) -> (BTreeMap<String, Value>, BTreeMap<String, String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("main.toml");
+        let text = format!("[cluster]\nname = \"main\"\n[repository.r]\nurl = \"s3://bucket/p\"\n{lines}\n");
+        std::fs::write(&file, text).unwrap();
+        let raw = raw::merge(Some(&file), environment.to_vec(), &[])
+            .unwrap_or_else(|error| panic!("{lines}: {error}"));
+        let config = resolve(&raw, Some(file), None).unwrap_or_else(|error| panic!("{lines}: {error}"));
+        let spec = &config.repositories[0].store;
+        (serde_json::from_value(serde_json::to_value(spec).unwrap()).unwrap(), spec.secrets())
+    }
+
+    /// The last part of a key below `repository.*`, unless it is about something else than the store.
+    fn of_a_store(option: &dyn Described) -> Option<&'static str> {
+        let name = option.spec().key.strip_prefix("repository.*.")?;
+        (!["url", "key", "key_file", "key_command", "compression"].contains(&name)).then_some(name)
+    }
+
+    /// Texts of every form that options have.
+    const TEXTS: [&str; 7] = [
+        "true",
+        "container",
+        "sse-kms",
+        "sha256",
+        "http://proxy.example.com:3128",
+        "/some/file",
+        "some text",
+    ];
+
+    /// Each option of a store reaches the field of its name, and nothing else changes.
+    #[test]
+    fn each_option_reaches_the_store() {
+        let (plain, none) = store("", &[]);
+        assert!(none.is_empty());
+        let names: Vec<&str> = opt::ALL.iter().filter_map(|option| of_a_store(*option)).collect();
+        let mut reached = 0;
+        for option in opt::ALL {
+            let Some(name) = of_a_store(*option) else { continue };
+            let is_source = ["_file", "_command"]
+                .iter()
+                .any(|end| name.strip_suffix(end).is_some_and(|secret| names.contains(&secret)));
+            if is_source {
+                continue;
+            }
+            let text = TEXTS.iter().find(|text| option.check(text).is_ok()).expect(name);
+            // What a person may write anywhere is taken from the environment too.
+            let variable = environment_name(&format!("repository.r.{name}"));
+            let (mut fields, mut secrets) = store("", &[(variable, (*text).to_owned())]);
+            let secret = secrets.remove(name);
+            let field = fields.remove(name);
+            let found = secret.or(field.map(|value| match value {
+                Value::String(text) => text,
+                other => other.to_string(),
+            }));
+            assert_eq!(found.as_deref(), Some(*text), "{name}");
+            let mut others = plain.clone();
+            others.remove(name);
+            assert_eq!((fields, secrets), (others, BTreeMap::new()), "{name}");
+            reached += 1;
+        }
+        assert!(reached >= 25, "only {reached} options are looked at");
+    }
+
+    /// A secret comes from the environment, a file or a command, whichever is set; the first of them wins.
+    #[test]
+    fn each_secret_has_three_sources() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "of a file\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let mut names = Vec::new();
+        for option in opt::ALL {
+            let Some(name) = of_a_store(*option).and_then(|name| name.strip_suffix("_command")) else {
+                continue;
+            };
+            names.push(name);
+            let file = format!("{name}_file = \"{}\"", path.display());
+            let command = format!("{name}_command = \"echo of a command\"");
+            let variable =
+                (environment_name(&format!("repository.r.{name}")), "of the environment".to_owned());
+            let all = format!("{file}\n{command}");
+            for (lines, environment, expected) in [
+                (&all, vec![variable], "of the environment"),
+                (&all, vec![], "of a file"),
+                (&file, vec![], "of a file"),
+                (&command, vec![], "of a command"),
+            ] {
+                let (_, secrets) = store(lines, &environment);
+                assert_eq!(secrets, BTreeMap::from([(name.to_owned(), expected.to_owned())]), "{lines}");
+            }
+        }
+        for name in ["secret_access_key", "service_account_key", "account_key", "sas_token", "client_secret"]
+        {
+            assert!(names.contains(&name), "{name} is no secret of three sources: {names:?}");
+        }
+    }
+}

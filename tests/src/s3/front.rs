@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request as HttpRequest, StatusCode, Uri};
 use s3s::service::S3Service;
 use s3s::{Body, HttpError, HttpResponse};
@@ -17,6 +17,9 @@ use super::backend::Objects;
 use super::faults::{Faults, Operation, Response, When};
 use super::keys::Keys;
 use crate::http::{BoxError, Reply, cut_after, service_date};
+
+/// What carries a session token.
+const TOKEN_HEADER: &str = "x-amz-security-token";
 
 /// The service with its faults.
 #[derive(Debug, Clone)]
@@ -37,10 +40,27 @@ impl Front {
         Self { service, objects, faults, keys }
     }
 
+    /// What is wrong with a request before anybody looks at its signature. A put must be unable to replace what is there: nothing of ours ever
+    /// writes a name twice. A key for a time comes with its token, which its signature covers, and any other with none.
+    fn refusal(&self, operation: Operation, headers: &HeaderMap) -> Option<Reply> {
+        if operation == Operation::Put && text(headers, "if-none-match") != "*" {
+            return Some(Reply::error(400, "InvalidRequest", "this put could replace an object"));
+        }
+        let authorization = text(headers, "authorization");
+        let token = key_id(authorization).and_then(|id| self.keys.token_of(id));
+        let right = match token {
+            Some(token) => text(headers, TOKEN_HEADER) == token && is_signed(authorization, TOKEN_HEADER),
+            None => !headers.contains_key(TOKEN_HEADER),
+        };
+        (!right).then(|| {
+            self.keys.refuse();
+            Reply::error(400, "InvalidToken", "The provided token is not that of the key.")
+        })
+    }
+
     /// Whether the key's policy forbids the request, or to know that there is no such object.
     fn is_forbidden(&self, operation: Operation, key: &str, authorization: &str) -> bool {
-        let id = authorization.split("Credential=").nth(1).and_then(|rest| rest.split('/').next());
-        let Some(policy) = id.and_then(|id| self.keys.policy(id)) else { return false };
+        let Some(policy) = key_id(authorization).and_then(|id| self.keys.policy(id)) else { return false };
         let is_read = matches!(operation, Operation::Get | Operation::Head);
         !policy.allows(operation, key)
             || is_read && !policy.tells_absence() && self.objects.get(key).is_none()
@@ -54,8 +74,11 @@ impl Front {
             drop(request.into_body().collect().await?);
             return reply(operation, Reply::error(503, "SlowDown", "Please reduce your request rate."));
         };
-        let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-        if self.is_forbidden(operation, &key, authorization.unwrap_or_default()) {
+        if let Some(refusal) = self.refusal(operation, request.headers()) {
+            drop(request.into_body().collect().await?);
+            return reply(operation, refusal);
+        }
+        if self.is_forbidden(operation, &key, text(request.headers(), "authorization")) {
             self.faults.denied(operation, &key);
             drop(request.into_body().collect().await?);
             return reply(operation, Reply::error(403, "AccessDenied", "Access Denied"));
@@ -85,6 +108,21 @@ impl Front {
         let answer = hyper::service::Service::call(&self.service, request).await;
         answer.map_err(|error: HttpError| BoxError::from(error))
     }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// The access key that a request is signed with.
+fn key_id(authorization: &str) -> Option<&str> {
+    authorization.split_once("Credential=")?.1.split('/').next()
+}
+
+/// Whether the signature covers a header.
+fn is_signed(authorization: &str, header: &str) -> bool {
+    let signed = authorization.split_once("SignedHeaders=").and_then(|(_, rest)| rest.split(',').next());
+    signed.is_some_and(|names| names.split(';').any(|name| name == header))
 }
 
 /// What a request asks for, and of what.

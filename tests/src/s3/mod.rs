@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use highwater_archive::store::{self, Store, StoreError, StoreSpec};
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
+use s3s::host::SingleDomain;
 use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -24,8 +25,10 @@ mod policy;
 pub use backend::{Object, Objects};
 pub use faults::{Fault, Faults, Operation, Request, Response, When};
 use front::Front;
-pub use keys::Keys;
+pub use keys::{Keys, Life, Temporary};
 pub use policy::Policy;
+
+use crate::tls::HOST;
 
 /// The only bucket there is.
 pub const BUCKET: &str = "backups";
@@ -53,6 +56,7 @@ impl S3Server {
             S3ServiceBuilder::new(backend::Backend::new(Arc::clone(&objects), Arc::clone(&faults)));
         let keys = Arc::new(Keys::default());
         builder.set_auth(keys::Shared(Arc::clone(&keys)));
+        builder.set_host(SingleDomain::new(HOST).expect("a name"));
         let front = Front::new(builder.build(), Arc::clone(&objects), Arc::clone(&faults), Arc::clone(&keys));
         let (address, stop, thread) = serve(front);
         Self { address, objects, faults, keys, stop: Some(stop), thread: Some(thread) }

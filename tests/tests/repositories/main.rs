@@ -3,5 +3,6 @@
 mod ground;
 mod object_storage;
 mod policies;
+mod providers;
 mod weather;
 mod without_us;

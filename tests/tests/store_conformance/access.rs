@@ -1,31 +1,26 @@
-//! Getting in: private authorities, proxies, credentials that end, and what a request says beside its object.
+//! Getting there: private authorities, proxies, the bucket's place, and what a request says beside its object.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_archive::store::{
-    self, Created, Credentials, Encryption, Store, StoreError, StoreSpec, UploadChecksum,
-};
+use highwater_archive::store::{self, Created, Encryption, Store, StoreError, StoreSpec, UploadChecksum};
 use highwater_tests::az::AzServer;
 use highwater_tests::gs::GsServer;
-use highwater_tests::highwater_binary;
 use highwater_tests::http::{HttpServer, Reply};
-use highwater_tests::identity::{Identities, TOKEN};
 use highwater_tests::proxy::Proxy;
-use highwater_tests::s3::{Keys, Operation, S3Server};
+use highwater_tests::s3::{BUCKET, Operation, S3Server};
 use highwater_tests::tls::{Authority, HOST};
 
 use super::create;
 
-fn open(spec: &StoreSpec) -> Arc<dyn Store> {
+pub fn open(spec: &StoreSpec) -> Arc<dyn Store> {
     store::open(spec).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A file that only its owner reads.
-fn file(directory: &Path, name: &str, content: &str) -> PathBuf {
+pub fn file(directory: &Path, name: &str, content: &str) -> PathBuf {
     let path = directory.join(name);
     std::fs::write(&path, content).expect("a file");
     path
@@ -62,7 +57,7 @@ async fn a_private_authority_is_trusted_by_its_file() {
     assert!(error.to_string().contains("absent.pem") && error.hint().is_some(), "{error}");
 }
 
-/// A proxy leads to what the host cannot resolve, also with the bucket in the host's name; `no_proxy` passes it by.
+/// A proxy leads to what the host cannot resolve; `no_proxy` passes it by.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_is_used_and_passed_by() {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -96,177 +91,34 @@ async fn a_proxy_is_used_and_passed_by() {
     assert!(!format!("{error} {error:?} {secret:?}").contains("hunter2"));
 }
 
-/// Puts and reads for a while, each of which must succeed.
-async fn busy_for(store: &dyn Store, time: Duration) {
-    let until = Instant::now() + time;
-    let mut number = 0;
-    while Instant::now() < until {
-        let name = format!("n/{number}");
-        assert_eq!(create(store, &name, &name).await, Created::New);
-        assert_eq!(store.get(&name).await.expect("get"), name);
-        number += 1;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Temporary keys are renewed while requests go on: none is refused, though every key ends within two seconds.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn temporary_keys_are_renewed_before_they_end() {
+/// The bucket may stand in the host's name: there alone, and the signature covers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bucket_may_stand_in_the_hosts_name() {
     let scratch = tempfile::tempdir().expect("a directory");
-    let authority = Authority::new();
-    let token_file = file(scratch.path(), "token", TOKEN);
-    for kind in [Credentials::WebIdentity, Credentials::Container, Credentials::Instance] {
-        let server = S3Server::start();
-        let identities = Identities::start(Arc::clone(server.keys()), Duration::from_secs(2));
-        let token_service = authority.in_front_of(identities.server().address());
-        let url = identities.server().url();
-        let keyless = StoreSpec {
-            access_key_id: None,
-            secret_access_key: None,
-            credentials: kind,
+    let (server, authority) = (S3Server::start(), Authority::new());
+    let tls = authority.in_front_of(server.address());
+    for (path_style, host) in [(Some(false), format!("{BUCKET}.{HOST}")), (None, HOST.to_owned())] {
+        let proxy = Proxy::start(tls.address());
+        let store = open(&StoreSpec {
+            endpoint: Some(format!("https://{HOST}")),
+            path_style,
+            proxy: Some(proxy.url().into()),
             ca_file: Some(authority.write(scratch.path())),
-            no_proxy: Some("127.0.0.1".into()),
             ..server.spec("p")
-        };
-        let spec = match kind {
-            Credentials::WebIdentity => StoreSpec {
-                web_identity_token_file: Some(token_file.clone()),
-                role_arn: Some("arn:role".into()),
-                // Tokens travel by TLS alone.
-                sts_endpoint: Some(format!("https://{}", token_service.address())),
-                ..keyless
-            },
-            Credentials::Container => StoreSpec {
-                container_credentials_uri: Some(format!("{url}/v1/credentials")),
-                container_token_file: Some(token_file.clone()),
-                ..keyless
-            },
-            _ => StoreSpec { metadata_endpoint: Some(url), ..keyless },
-        };
-        let store = open(&spec);
-        let begun = Instant::now();
-        busy_for(&*store, Duration::from_secs(5)).await;
-        let (issued, used) = server.keys().issued_and_used();
-        assert!(issued >= 3 && used >= 3, "{kind:?}: {issued} issued, {used} used");
-        // Keys that live shorter than any margin are no reason to ask at every request.
-        let most = usize::try_from(begun.elapsed().as_secs()).expect("seconds") + 2;
-        assert!(issued <= most, "{kind:?}: {issued} were asked for where {most} are enough");
-        let source = store.credentials().expect("a source");
-        let expected = match kind {
-            Credentials::WebIdentity => "web identity",
-            Credentials::Container => "container",
-            _ => "machine",
-        };
-        assert!(source.contains(expected), "{source}");
+        });
+        assert_eq!(create(&*store, &host, "content").await, Created::New);
+        assert_eq!(store.get(&host).await.expect("get"), "content");
+        assert_eq!(store.list(&host).await.expect("list").len(), 1);
+        let asked = proxy.asked();
+        assert!(!asked.is_empty() && asked.iter().all(|name| *name == format!("{host}:443")), "{asked:?}");
+        // The service takes the bucket from the host's name, or else from the path: a bucket in both would be a part of the key.
+        assert!(server.objects().get(&format!("p/{host}")).is_some(), "{:?}", server.objects().keys());
+        let requests = server.faults().requests();
+        assert!(
+            requests.iter().all(|request| request.signed.1.contains("SignedHeaders=host;")),
+            "{requests:?}"
+        );
     }
-}
-
-/// What hands out credentials may be away or refuse; that is never taken for an object's absence (I14).
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_of_credentials_is_no_absence() {
-    let server = S3Server::start();
-    let nobody = HttpServer::start(|_| async { Reply::status(404) });
-    let spec = StoreSpec {
-        access_key_id: None,
-        secret_access_key: None,
-        credentials: Credentials::Instance,
-        metadata_endpoint: Some(nobody.url()),
-        ..server.spec("p")
-    };
-    let store = open(&spec);
-    for answer in [
-        store.get("a").await.map(|_| ()),
-        store.head("a").await.map(|_| ()),
-        store.list("").await.map(|_| ()),
-        store.delete("a").await,
-        store.create("a", vec![]).await.map(|_| ()),
-    ] {
-        assert!(matches!(&answer, Err(StoreError::Refused { .. })), "{answer:?}");
-    }
-    assert!(server.faults().requests().is_empty());
-}
-
-/// Azure: an application's secret, a workload's federated token, a managed identity.
-#[tokio::test(flavor = "multi_thread")]
-async fn azure_lets_applications_workloads_and_machines_in() {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let identities = Identities::start(Arc::new(Keys::default()), Duration::from_secs(3600));
-    let url = identities.server().url();
-    let server = AzServer::start();
-    let keyless = StoreSpec {
-        account_key: None,
-        tenant_id: Some("tenant".into()),
-        client_id: Some("application".into()),
-        authority_host: Some(url.clone()),
-        ..server.spec("p")
-    };
-    let secret = |text: &str| StoreSpec {
-        credentials: Credentials::Static,
-        client_secret: Some(text.to_owned().into()),
-        ..keyless.clone()
-    };
-    let workload = StoreSpec {
-        credentials: Credentials::WebIdentity,
-        federated_token_file: Some(file(scratch.path(), "token", TOKEN)),
-        ..keyless.clone()
-    };
-    let machine = StoreSpec {
-        credentials: Credentials::Instance,
-        metadata_endpoint: Some(format!("{url}/metadata/identity/oauth2/token")),
-        ..keyless.clone()
-    };
-    for (name, spec) in [("secret", secret("hush")), ("token", workload), ("machine", machine)] {
-        let store = open(&spec);
-        assert_eq!(create(&*store, name, name).await, Created::New);
-        let source = store.credentials().expect("a source");
-        assert!(source.contains(name), "{source}");
-    }
-    assert_eq!(identities.asked().len(), 3, "a token is asked for once: {:?}", identities.asked());
-    let answer = open(&secret("wrong")).get("secret").await;
-    assert!(matches!(answer, Err(StoreError::PermissionDenied { .. })), "{answer:?}");
-}
-
-/// Tokens of Azure, too, are asked for as often as they end, and not at each request; and the last one serves while no other comes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn short_tokens_are_no_storm_of_renewals() {
-    let identities = Identities::start(Arc::new(Keys::default()), Duration::from_secs(4));
-    let server = AzServer::start();
-    let spec = StoreSpec {
-        account_key: None,
-        credentials: Credentials::Instance,
-        metadata_endpoint: Some(format!("{}/metadata/identity/oauth2/token", identities.server().url())),
-        ..server.spec("p")
-    };
-    let store = open(&spec);
-    let begun = Instant::now();
-    busy_for(&*store, Duration::from_secs(3)).await;
-    let most = usize::try_from(begun.elapsed().as_secs()).expect("seconds") + 2;
-    let asked = identities.asked().len();
-    assert!((1..=most).contains(&asked), "{asked} questions where {most} are enough");
-}
-
-/// Google: the account of a machine, which the metadata server knows. Its address comes from the environment alone, so this
-/// goes through the program.
-#[test]
-fn google_lets_machines_in() {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let identities = Identities::start(Arc::new(Keys::default()), Duration::from_secs(3600));
-    let server = GsServer::start();
-    let spec = server.spec("p");
-    let endpoint = spec.endpoint.as_deref().unwrap_or_default();
-    let text = format!(
-        "[cluster]\nname = \"main\"\n[repository.r]\nurl = \"{}\"\nendpoint = \"{endpoint}\"\n",
-        spec.url
-    );
-    let configuration = file(scratch.path(), "main.toml", &text);
-    let mut command = Command::new(highwater_binary());
-    command.arg("list").arg("--config").arg(configuration);
-    command.env_clear().env("GCE_METADATA_HOST", identities.server().address().to_string());
-    let said = command.output().expect("the program");
-    let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    let token = "GET /computeMetadata/v1/instance/service-accounts/default/token";
-    assert_eq!(identities.asked(), [token], "{said}");
-    assert!(!server.faults().requests().is_empty(), "{said}");
 }
 
 /// The headers of every put to a service that takes them all.

@@ -36,6 +36,7 @@ macro_rules! for_each_provider {
 
 mod access;
 mod cloud;
+mod credentials;
 mod faults;
 mod network;
 mod real;

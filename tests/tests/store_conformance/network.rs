@@ -33,11 +33,7 @@ fn metadata_services_are_asked_without_a_proxy() {
             "machine of Azure" => CloudServer::Azure(AzServer::start()),
             _ => CloudServer::Amazon(S3Server::start()),
         };
-        let keys = match &server {
-            CloudServer::Amazon(server) => Arc::clone(server.keys()),
-            _ => Arc::default(),
-        };
-        let identities = Identities::start(keys, Duration::from_secs(3600));
+        let identities = Identities::start(Arc::clone(server.keys()), Duration::from_secs(3600));
         let url = identities.server().url();
         let environment = match kind {
             "machine of Amazon" => vec![("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)],

@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
 
+use super::anew::Anew;
 use super::client::{self, Endpoint, Place};
 use super::renewed::Renewed;
 use super::service::Service;
@@ -81,12 +82,14 @@ pub(crate) fn open(
         builder = builder.with_service_account_key(key.expose_secret());
     }
     let wrong = |error: object_store::Error| place.invalid(error.to_string());
+    let asking = builder.clone().with_http_connector(service.wire_for_credentials());
+    let asking = asking.with_client_options(client::direct(options));
+    let asked = Anew::of(move || Ok(Arc::clone(asking.clone().build()?.credentials())), service.seen());
+    let mut asked = asked.map_err(wrong)?;
     if spec.credentials == Credentials::Instance {
-        let asking = builder.clone().with_http_connector(service.wire_for_credentials());
-        let asking = asking.with_client_options(client::direct(options));
-        let provider = Arc::clone(asking.build().map_err(wrong)?.credentials());
-        builder = builder.with_credentials(Renewed::before(provider, Arc::clone(service.seen())));
+        asked = Renewed::before(asked, Arc::clone(service.seen()));
     }
+    builder = builder.with_credentials(asked);
     let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
     CloudStore::new(client, service, place, spec, source)
 }

@@ -132,7 +132,7 @@ impl Reading {
                 }
             };
             self.permit = None;
-            let again = self.service.pause(&mut self.attempts, broken).await;
+            let again = self.service.pause(&mut self.attempts, broken, false).await;
             again.map_err(|failed| self.service.fail("read", &self.path, &failed))?;
             let found = ask(&*self.client, &self.service, &self.key, Some(self.left.clone())).await;
             let (found, permit) = found.map_err(|failed| self.service.fail("read", &self.path, &failed))?;

@@ -3,7 +3,8 @@
 //! The client asks for a new one when the old has less than five minutes left, at every request: a token that lives shorter than
 //! that, or a machine's role in its last minutes, would be asked for again and again, up to ten times a second. Here a credential is
 //! kept until a quarter of its life is left (five minutes at most), and asked for no more than once a second; one request asks, and the
-//! others go on with the old one while it lasts. It also serves on while whoever hands out the next one does not answer.
+//! others go on with the old one while it lasts. It also serves on while whoever hands out the next one does not answer. One that the
+//! service refuses is forgotten ([`super::anew`]).
 
 use std::fmt::{self, Debug};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -71,7 +72,8 @@ impl<C> Renewed<C> {
     }
 
     fn kept(&self) -> Option<Kept<C>> {
-        self.kept.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
+        kept.filter(|kept| !self.seen.refused_since(kept.asked))
     }
 
     /// What is kept, where nobody need ask for another yet.

@@ -22,6 +22,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3Conditio
 use secrecy::ExposeSecret as _;
 use url::Url;
 
+use super::anew::Anew;
 use super::client::{self, Endpoint, Place};
 use super::renewed::Renewed;
 use super::service::Service;
@@ -105,8 +106,9 @@ pub(crate) fn open(
         if spec.credentials != Credentials::WebIdentity {
             asking = asking.with_client_options(client::direct(options));
         }
-        let provider = Arc::clone(asking.build().map_err(wrong)?.credentials());
-        builder = builder.with_credentials(Renewed::before(provider, Arc::clone(service.seen())));
+        let asked = Anew::of(move || Ok(Arc::clone(asking.clone().build()?.credentials())), service.seen());
+        builder =
+            builder.with_credentials(Renewed::before(asked.map_err(wrong)?, Arc::clone(service.seen())));
     }
     let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
     CloudStore::new(client, service, place, spec, source)

@@ -138,9 +138,11 @@ impl Service {
         let mut attempts = self.attempts();
         loop {
             let permit = self.throttle.admit().await;
+            let begun = Instant::now();
             match ask().await {
                 Ok(answer) => {
                     permit.succeeded();
+                    self.seen.accept();
                     return Ok((answer, permit));
                 }
                 Err(error) => {
@@ -152,17 +154,21 @@ impl Service {
                     let moved = sending.take_moved();
                     attempts.moved += moved;
                     attempts.moved_last = !moved.is_zero();
-                    self.pause(&mut attempts, error).await?;
+                    // A credential may end on the way; the next attempt is signed with another, where there is one.
+                    let ended = failure.is_one_of(&ENDED) || failure.status == Some(401);
+                    let again = ended && (self.seen.refuse(begun) || failure.is_one_of(&ENDED));
+                    self.pause(&mut attempts, error, again).await?;
                 }
             }
         }
     }
 
-    /// Waits before the next attempt, where there is to be one.
+    /// Waits before the next attempt, where there is to be one: after what may pass, or where the credential `ended` and another may do.
     pub(super) async fn pause(
         &self,
         attempts: &mut Attempts,
         error: object_store::Error,
+        ended: bool,
     ) -> Result<(), Failed> {
         attempts.made += 1;
         let took = attempts.begun.elapsed();
@@ -170,8 +176,7 @@ impl Service {
         let full = failure.asks_to_slow_down();
         // A line that fails under what is sent at once may bear fewer: then what did move is sent again, however long it took.
         let stalled = failure.timed_out && attempts.moved_last && attempts.made < 3;
-        // A credential may end on the way; the next attempt is signed with another.
-        let ended = failure.is_one_of(&ENDED) && attempts.made < 3;
+        let ended = ended && attempts.made < 3;
         // Whether a conflict may pass is for the create to find out.
         let may_pass = !matches!(error, object_store::Error::AlreadyExists { .. })
             && !failure.into_store_error(self.dialect, "", "", "").is_permanent();

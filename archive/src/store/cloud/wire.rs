@@ -39,6 +39,11 @@ pub(super) struct Seen {
 struct State {
     skew: Option<SignedDuration>,
     credential_ends: Option<Instant>,
+    renews: bool,
+    /// When the last request began whose credential was refused.
+    refused: Option<Instant>,
+    /// Since when no request succeeded after such a refusal.
+    in_vain: Option<Instant>,
 }
 
 impl Seen {
@@ -59,6 +64,30 @@ impl Seen {
     /// When the credential that was handed out last ends; forgotten by asking.
     pub(super) fn take_credential_end(&self) -> Option<Instant> {
         self.state().credential_ends.take()
+    }
+
+    /// Another credential can be had where one is refused.
+    pub(super) fn can_renew(&self) {
+        self.state().renews = true;
+    }
+
+    /// Notes that the service does not take the credential any more that a request had which began then. Answers whether another may do:
+    /// not where one was asked for already and none has served since.
+    pub(super) fn refuse(&self, begun: Instant) -> bool {
+        let mut state = self.state();
+        state.refused = state.refused.max(Some(begun));
+        let since = *state.in_vain.get_or_insert_with(Instant::now);
+        state.renews && begun < since
+    }
+
+    /// Notes that the service took a credential.
+    pub(super) fn accept(&self) {
+        self.state().in_vain = None;
+    }
+
+    /// Whether what was there at that moment was refused since.
+    pub(super) fn refused_since(&self, moment: Instant) -> bool {
+        self.state().refused.is_some_and(|refused| moment < refused)
     }
 }
 
