@@ -165,6 +165,14 @@ pub fn open_with(spec: &StoreSpec, persistence: Persistence) -> Result<Arc<dyn S
         let is_path = spec.url.starts_with('/');
         invalid(if is_path { "it is a path: write file:// before it".to_owned() } else { error.to_string() })
     })?;
+    if let Some(option) = spec.promises_beyond(url.scheme()) {
+        return Err(StoreError::InvalidOption {
+            store: spec::shown(&spec.url),
+            option,
+            reason: "this kind of store knows no such thing, and it would not be done".to_owned(),
+            hint: "remove it, and see what docs/storage.md says of this kind of store".to_owned(),
+        });
+    }
     let environment = Environment::new(&spec::variable, &spec::firmware);
     match url.scheme() {
         "file" => Ok(Arc::new(local::LocalStore::from_url(&url)?)),

@@ -177,6 +177,22 @@ impl StoreSpec {
         found.cloned().unwrap_or_else(|| format!("{option} of the configuration"))
     }
 
+    /// The first option that promises what a store of this scheme would not do: who asked for encryption under a key of theirs is not
+    /// to learn one day that there was none.
+    pub(super) fn promises_beyond(&self, scheme: &str) -> Option<&'static str> {
+        let of_s3 = [
+            ("encryption", self.encryption.is_some()),
+            ("kms_key_id", self.kms_key_id.is_some()),
+            ("bucket_key", self.bucket_key.is_some()),
+            ("requester_pays", self.requester_pays),
+            ("upload_checksum", self.upload_checksum.is_some()),
+        ];
+        let of_services = [("pack_storage_class", self.pack_storage_class.is_some())];
+        let of_s3 = of_s3.iter().filter(|_| scheme != "s3");
+        let of_services = of_services.iter().filter(|_| scheme == "file");
+        of_s3.chain(of_services).find(|(_, is_asked)| *is_asked).map(|(option, _)| *option)
+    }
+
     /// The secrets by the names of their options.
     pub fn secrets(&self) -> BTreeMap<String, String> {
         let mut copy = self.clone();

@@ -323,4 +323,11 @@ fn bad_urls_and_options_are_refused() {
     assert!(store::open(&told).is_ok());
     let half = StoreSpec { secret_access_key: None, ..spec("s3://bucket/x") };
     assert!(matches!(refused(half), StoreError::MissingCredentials { .. }));
+    // What would not be done is not promised.
+    for url in ["gs://bucket/x", "az://container/x", "file:///tmp/x"] {
+        let kms = StoreSpec { kms_key_id: Some("alias/ours".into()), ..spec(url) };
+        assert!(refused(kms).to_string().contains("kms_key_id: this kind of store knows no such thing"));
+    }
+    let tiered = StoreSpec { pack_storage_class: Some("STANDARD_IA".into()), ..spec("file:///tmp/x") };
+    assert!(refused(tiered).to_string().contains("pack_storage_class"));
 }
