@@ -4,7 +4,7 @@
 //! lets us in, and what it calls its failures ([`Dialect`]). A create is one single put that the service refuses where the
 //! object exists (`If-None-Match: *`, or Google's generation 0); multipart has no conditional form and is never used (I21).
 //! Signatures and connection pooling are `object_store`'s. Ours is when a request is made at all: how often ([`service`]), how many
-//! at once ([`throttle`]), how long it may take ([`line`]), with which of several credentials ([`renewed`], [`anew`]), and whether its answer is one ([`wire`]). Absence is believed
+//! at once ([`throttle`]), how long it may take ([`mod@line`]), with which of several credentials ([`renewed`], [`anew`]), and whether its answer is one ([`wire`]). Absence is believed
 //! only when the service names the *object* as missing, not the bucket (an archive that says "no such segment" because someone
 //! mistyped the bucket ends a recovery early). Lists take a string prefix, as the protocols do. A create that was made more than once
 //! and finds the object there may have been the one that made it, with its reply lost: then what is there is compared, byte
