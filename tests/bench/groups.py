@@ -207,7 +207,7 @@ def pipeline(bench, tools, _pairs):
     for codec, compress, write, share, decompress, read, ratio in rows:
         lines.append(f"| {codec} | {compress} MB/s | {write} MB/s | {share} | {decompress} MB/s | {read} MB/s | {ratio} |")
     note = (
-        "The first MiBs of each relation file of this load, one core. A backup reads the page cache, verifies pages, takes digests, "
+        "In CPU time, the first MiBs of each relation file of this load, one core. A backup reads the page cache, verifies pages, takes digests, "
         "compresses and encrypts; a restore copies, decrypts, decompresses and takes digests."
     )
     return Section("pipeline", [], [], [note], bench, lines)
