@@ -9,7 +9,7 @@ use highwater_tests::azurite::Azurite;
 use highwater_tests::identity::{Identities, TOKEN};
 use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, Operation, Request, S3Server, SECRET_ACCESS_KEY};
 use highwater_tests::tls::Authority;
-use highwater_tests::{Cluster, Finished, Highwater, Scratch, newest, scale, tell_campaign};
+use highwater_tests::{Cluster, Finished, Highwater, Scale, Scratch, newest, scale, tell_campaign};
 
 use crate::ground::Ground;
 use crate::without_us::rebuild;
@@ -174,11 +174,20 @@ fn of_web_identity(
 
 /// A backup and a restore that last longer than any key that they have: the service, by its own clock, takes none that has ended.
 fn outlive_keys(ground: &Ground, scratch: &Scratch, server: &S3Server, life: Duration) {
-    server.faults().set_latency(life / 16);
+    // Each request takes its time, but no longer than a segment can wait for several of them; in the long run one takes more.
+    let (latency, is_long) = (scale().pick(life / 16, life / 30), scale() == Scale::Soak);
+    let slow = || {
+        if is_long {
+            server.faults().delay_next("/packs/", life * 5 / 12);
+        }
+    };
+    server.faults().set_latency(latency);
+    slow();
     let begun = Instant::now();
     ground.highwater.ok(&["backup", "--fast-checkpoint"]);
     assert!(begun.elapsed() > life, "the backup was too quick to prove anything: {:?}", begun.elapsed());
     let (target, map) = (scratch.join("slow"), Ground::tablespace_map(scratch, "slow"));
+    slow();
     let begun = Instant::now();
     ground.highwater.ok(&["restore", "--target-dir", &target.to_string_lossy(), "--tablespace-map", &map]);
     assert!(begun.elapsed() > life, "the restore was too quick to prove anything: {:?}", begun.elapsed());
