@@ -23,41 +23,30 @@ impl Asked<'_> {
     /// What of an unfinished restore is not as it is asked for, in words.
     pub(super) fn difference(&self, record: &Record, manifest: &Manifest, delta: bool) -> Option<String> {
         let Asked { places, configuration, lineage } = self;
+        let begun = &record.restore;
         let at = |path: Option<&Path>| {
             path.map_or_else(|| "inside".to_owned(), |path| format!("in {}", path.display()))
         };
-        if !delta && record.restore.lineage != *lineage {
-            return Some(format!(
-                "it is of lineage {}, and this one of {}",
-                record.restore.lineage, *lineage
-            ));
+        if !delta && begun.lineage != *lineage {
+            return Some(format!("it is of lineage {}, and this one of {lineage}", begun.lineage));
         }
-        if !delta && record.restore.backup != manifest.backup.as_str() {
-            return Some(format!(
-                "it is of backup {}, and this one of {}",
-                record.restore.backup, manifest.backup
-            ));
+        if !delta && begun.backup != manifest.backup.as_str() {
+            return Some(format!("it is of backup {}, and this one of {}", begun.backup, manifest.backup));
         }
-        if record.restore.wal_dir.as_deref() != places.wal_dir {
-            let (was, now) = (at(record.restore.wal_dir.as_deref()), at(places.wal_dir));
+        if begun.wal_dir.as_deref() != places.wal_dir {
+            let (was, now) = (at(begun.wal_dir.as_deref()), at(places.wal_dir));
             return Some(format!("it puts pg_wal {was}, and this one {now}"));
         }
         for placed in places.tablespaces {
-            let was = record.restore.tablespaces.iter().find(|tablespace| tablespace.oid == placed.oid);
-            let (oid, now) = (placed.oid, placed.directory.display());
-            match was {
-                Some(was) if was.directory != placed.directory => {
-                    return Some(format!(
-                        "it puts tablespace {oid} in {}, and this one in {now}",
-                        was.directory.display()
-                    ));
-                }
-                _ => {}
+            let was = begun.tablespaces.iter().find(|tablespace| tablespace.oid == placed.oid);
+            if let Some(was) = was.filter(|was| was.directory != placed.directory) {
+                let (oid, was, now) = (placed.oid, was.directory.display(), placed.directory.display());
+                return Some(format!("it puts tablespace {oid} in {was}, and this one in {now}"));
             }
         }
         let config_to = configuration.directory();
-        if record.restore.config_to.as_deref() != config_to {
-            let (was, now) = (at(record.restore.config_to.as_deref()), at(config_to));
+        if begun.config_to.as_deref() != config_to {
+            let (was, now) = (at(begun.config_to.as_deref()), at(config_to));
             return Some(format!("it puts configuration {was}, and this one {now}"));
         }
         None
