@@ -13,14 +13,14 @@ use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use highwater_archive::keyring::{Keyring, Unlock};
 use highwater_archive::manifest::{BackupId, Extent};
 use highwater_archive::names::{ClusterId, LineageId};
 use highwater_archive::pack::{FinishedPack, PackReader, PackWriter, block_bytes};
-use highwater_archive::seal::Codec;
+use highwater_archive::seal::{Codec, PIECE_BYTES};
 use highwater_pitr::datapage::{PageState, verify_page};
 use jiff::Timestamp;
 
@@ -91,28 +91,39 @@ impl Work {
 
     fn back_up(&self, codec: Codec, blocks: &mut Vec<Vec<u8>>) -> Result<Stored, Failed> {
         let mut stored = Stored { packs: Vec::new(), extents: Vec::with_capacity(self.extents.len()) };
-        let mut block = || blocks.pop().unwrap_or_else(|| Vec::with_capacity(block_bytes(EXTENT as u32)));
-        let begin = |number: usize, block| {
+        let (give, pool) = mpsc::channel();
+        blocks.drain(..).for_each(|block| drop(give.send(block)));
+        let pool = Arc::new(Mutex::new(pool));
+        let begin = |number: usize| {
+            let pool = Arc::clone(&pool);
+            let block = move || pool.lock().ok()?.try_recv().ok();
+            let block =
+                move || Some(block().unwrap_or_else(|| Vec::with_capacity(block_bytes(EXTENT as u32))));
             PackWriter::begin(self.keys.clone(), self.lineage, &self.backup, number as u32, codec, block)
         };
-        let (mut pack, mut raw) = (begin(0, block())?, vec![0; EXTENT]);
+        let (mut pack, mut raw) = (begin(0)?, vec![0; EXTENT]);
         for (file, number) in &self.extents {
-            file.read_exact_at(&mut raw, number * EXTENT as u64)?;
-            let first = *number as u32 * (EXTENT / PAGE) as u32;
-            for (page, at) in raw.chunks_exact(PAGE).zip(first..) {
-                if let PageState::Bad { .. } = verify_page(page, at) {
-                    return Err(format!("page {at} of a file is no page of a relation with checksums").into());
+            let mut digester = self.keys.digester();
+            let mut offset = number * EXTENT as u64;
+            for piece in raw.chunks_mut(PIECE_BYTES) {
+                file.read_exact_at(piece, offset)?;
+                let first = (offset / PAGE as u64) as u32;
+                for (page, at) in piece.chunks_exact(PAGE).zip(first..) {
+                    if let PageState::Bad { .. } = verify_page(page, at) {
+                        return Err(
+                            format!("page {at} of a file is no page of a relation with checksums").into()
+                        );
+                    }
                 }
+                digester.update(piece);
+                offset += PIECE_BYTES as u64;
             }
             if pack.is_full() {
-                let next = begin(stored.packs.len() + 1, block())?;
+                let next = begin(stored.packs.len() + 1)?;
                 let full = std::mem::replace(&mut pack, next);
                 stored.packs.push((full.header().to_vec(), full.finish()?));
             }
-            if pack.wants_block(raw.len()) {
-                pack.go_on_in(block());
-            }
-            stored.extents.push(pack.append(&raw)?);
+            stored.extents.push(pack.append_digested(&raw, &digester.finalize())?);
         }
         stored.packs.push((pack.header().to_vec(), pack.finish()?));
         Ok(stored)

@@ -63,6 +63,10 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// How much of something longer is read, looked at and digested in one go, in bytes: it is still in the processor's own cache
+/// when the next of the three passes over it.
+pub const PIECE_BYTES: usize = 256 << 10;
+
 /// A keyed digest in the making.
 pub struct Digester(blake3::Hasher);
 

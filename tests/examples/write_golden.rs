@@ -290,8 +290,8 @@ async fn put_packs(lineage: &Lineage, backup: &BackupId) -> Vec<FileLine> {
     let (mut headers, mut extents) = (Vec::new(), Vec::new());
     for (number, codec) in (0..).zip([Codec::Lz4, Codec::Zstd, Codec::None]) {
         let keys = Arc::clone(lineage.keys());
-        let mut pack =
-            PackWriter::begin(keys, lineage.id(), backup, number, codec, Vec::new()).expect("a pack");
+        let block = || Some(Vec::with_capacity(1 << 20));
+        let mut pack = PackWriter::begin(keys, lineage.id(), backup, number, codec, block).expect("a pack");
         let content: Vec<&[u8]> = match number {
             0 => table.chunks(extent).collect(),
             1 => vec![&[0; EXTENT_BYTES as usize], b"17\n"],

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use highwater_archive::lineage::Lineage;
-use highwater_archive::wal::{self, WalGetError};
+use highwater_archive::wal;
 use highwater_pitr::index::{Chain, SegmentIndex};
 use highwater_pitr::lsn::Lsn;
-use highwater_pitr::segment::{SegmentName, WalFile, WalSegmentSize};
+use highwater_pitr::segment::{SegmentName, WalSegmentSize};
 use highwater_pitr::timeline::TimelineId;
 
 use super::error::BackupError;
@@ -105,13 +105,14 @@ impl Archived<'_> {
         let lineage = Arc::new(self.lineage.clone());
         let mut answers = stream::iter(names.map(|name| {
             let lineage = Arc::clone(&lineage);
-            async move { read(&lineage, name).await }
+            async move { wal::get_indexed(&lineage, name).await }
         }))
         .buffered(self.side_by_side());
         let mut here = Vec::new();
         while let Some(answer) = answers.next().await {
             match answer? {
-                Some(index) => here.push(index),
+                // The whole body was read and is authentic; the index alone says nothing of the rest.
+                Some((_, index)) => here.push(index),
                 None => break,
             }
         }
@@ -163,13 +164,6 @@ impl Archived<'_> {
             format!("archive_command did not fail, and is behind or hangs (last archived: {})", text(3)?)
         })
     }
-}
-
-/// The index of a segment whose whole body was read and is authentic; `None` when it is not there (I20). The index alone stands in
-/// the object's first kilobytes: it says nothing of the rest.
-async fn read(lineage: &Lineage, name: SegmentName) -> Result<Option<SegmentIndex>, WalGetError> {
-    let Some(index) = wal::read_index(lineage, name).await? else { return Ok(None) };
-    Ok(wal::get(lineage, &WalFile::Segment(name)).await?.map(|_| index))
 }
 
 /// The segment that holds the byte before `lsn`.

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, Extent};
-use highwater_archive::pack::{FinishedPack, PACK_BLOCKS, PackWriter, block_bytes};
-use highwater_archive::seal::Codec;
+use highwater_archive::pack::{FinishedPack, PACK_BLOCKS, PackError, PackWriter, block_bytes};
+use highwater_archive::seal::{Codec, Digest, Digester};
 use highwater_archive::store::Created;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -81,8 +81,13 @@ impl Packer {
         Packer { source, current: None, begun: Vec::new() }
     }
 
-    /// Puts an extent into a pack.
-    pub fn append(&mut self, raw: &[u8]) -> Result<Extent, BackupError> {
+    /// Takes the digest that an extent is appended with.
+    pub fn digester(&self) -> Digester {
+        self.source.lineage.keys().digester()
+    }
+
+    /// Puts an extent into a pack; `digest` is that of all of it.
+    pub fn append(&mut self, raw: &[u8], digest: &Digest) -> Result<Extent, BackupError> {
         let pack = match &mut self.current {
             Some(pack) => pack,
             None => {
@@ -90,10 +95,7 @@ impl Packer {
                 self.current.insert(pack)
             }
         };
-        if pack.wants_block(raw.len()) {
-            pack.go_on_in(self.source.block()?);
-        }
-        let extent = pack.append(raw)?;
+        let extent = pack.append_digested(raw, digest).map_err(without_uploads)?;
         if pack.is_full() {
             self.finish()?;
         }
@@ -108,31 +110,33 @@ impl Packer {
     /// Hands over the pack in the making, if there is one.
     pub fn finish(&mut self) -> Result<(), BackupError> {
         let Some(pack) = self.current.take() else { return Ok(()) };
-        let finished = pack.finish()?;
+        let finished = pack.finish().map_err(without_uploads)?;
         self.source.full.blocking_send(finished).map_err(|_| uploads_ended())
     }
 
     fn begin(&mut self) -> Result<PackWriter, BackupError> {
-        let block = self.source.block()?;
         let number = self.source.next.fetch_add(1, Ordering::Relaxed);
-        let lineage = &self.source.lineage;
+        let (lineage, pool) = (&self.source.lineage, self.source.pool.clone());
         let pack = PackWriter::begin(
             lineage.keys().clone(),
             lineage.id(),
             &self.source.backup,
             number,
             self.source.codec,
-            block,
-        )?;
+            // A block from the pool, once there is one.
+            move || pool.recv().ok(),
+        )
+        .map_err(without_uploads)?;
         self.begun.push(PackLine { number, path: pack.path().to_owned(), header: pack.header().to_vec() });
         Ok(pack)
     }
 }
 
-impl PackSource {
-    /// A block from the pool, once there is one.
-    fn block(&self) -> Result<Vec<u8>, BackupError> {
-        self.pool.recv().map_err(|_| uploads_ended())
+/// The pool ends with the uploads.
+fn without_uploads(error: PackError) -> BackupError {
+    match error {
+        PackError::NoBlock => uploads_ended(),
+        error => error.into(),
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use highwater_archive::seal::PIECE_BYTES;
+
 use super::error::BackupError;
 use super::packer::Packer;
 use super::pages::PageRules;
@@ -81,22 +83,7 @@ impl Reader {
             }
             // At most an extent, which fits the buffer.
             let wanted = (to - at).min(self.extent_bytes as u64) as usize;
-            let buffer = self.buffer.get_mut(..wanted).unwrap_or_default();
-            let mut got = read_full(file, buffer, at)?;
-            if got < wanted && file.name.relation.is_some() {
-                buffer.get_mut(got..).unwrap_or_default().fill(0);
-                read.padded = true;
-                got = wanted;
-            }
-            let buffer = buffer.get_mut(..got).unwrap_or_default();
-            if let (Some(rules), Some(relation)) = (&self.pages, file.name.relation) {
-                let verified = rules.verify(&file.file, relation.segment, at, buffer);
-                read.pages_verified += verified.pages;
-                read.bad_pages.extend(verified.bad);
-            }
-            if got > 0 {
-                read.extents.push(self.packer.append(buffer)?);
-            }
+            let got = self.extent(file, at, wanted, &mut read)?;
             if got < wanted {
                 read.ended_at = Some(at + got as u64);
                 break;
@@ -105,6 +92,57 @@ impl Reader {
         }
         Ok(read)
     }
+
+    /// Packs the `wanted` bytes at `at`, or fewer, where another file than a relation's ends before: how many those were.
+    fn extent(
+        &mut self,
+        file: &OpenFile,
+        at: u64,
+        wanted: usize,
+        read: &mut ReadBytes,
+    ) -> Result<usize, BackupError> {
+        let mut digester = self.packer.digester();
+        let mut got = 0;
+        for piece in self.buffer.get_mut(..wanted).unwrap_or_default().chunks_mut(PIECE_BYTES) {
+            let offset = at + got as u64;
+            let room = piece.len();
+            let piece = read_piece(file, piece, offset, read)?;
+            if let (Some(rules), Some(relation)) = (&self.pages, file.name.relation) {
+                let verified = rules.verify(&file.file, relation.segment, offset, piece);
+                read.pages_verified += verified.pages;
+                read.bad_pages.extend(verified.bad);
+            }
+            digester.update(piece);
+            got += piece.len();
+            if piece.len() < room {
+                break;
+            }
+        }
+        let extent = self.buffer.get(..got).unwrap_or_default();
+        if !extent.is_empty() {
+            read.extents.push(self.packer.append(extent, &digester.finalize())?);
+        }
+        Ok(got)
+    }
+}
+
+/// Fills `piece` from `offset`; what a relation file no longer has is zeros, and what another no longer has is left out.
+fn read_piece<'a>(
+    file: &OpenFile,
+    piece: &'a mut [u8],
+    offset: u64,
+    read: &mut ReadBytes,
+) -> Result<&'a mut [u8], BackupError> {
+    let filled = read_full(file, piece, offset)?;
+    if filled == piece.len() {
+        return Ok(piece);
+    }
+    if file.name.relation.is_none() {
+        return Ok(piece.get_mut(..filled).unwrap_or_default());
+    }
+    piece.get_mut(filled..).unwrap_or_default().fill(0);
+    read.padded = true;
+    Ok(piece)
 }
 
 /// Fills `buffer` from `offset`; fewer bytes only where the file ends.

@@ -1,10 +1,10 @@
 //! Packs: objects of 24 to 32 MiB that hold the extents of data files (I21).
 //!
-//! Writing: a [`PackWriter`] takes extents one after another. Each becomes one frame, compressed and sealed directly in the
-//! tail of a block of memory, and the answer ([`Extent`](crate::manifest::Extent)) is all that a reader needs to find it again. When [`PackWriter::is_full`]
-//! says so the pack is finished and goes to the store by one create. A pack is written by one thread; several are filled side by
-//! side. A pack takes its blocks one by one, as it grows, and once it is stored they serve other packs: so packs that are half full
-//! hold half the memory.
+//! Writing: a [`PackWriter`] takes extents one after another. Each becomes one frame, which is compressed and sealed in a buffer that
+//! stays in the processor's cache, and then laid down in blocks of memory; the answer ([`Extent`](crate::manifest::Extent)) is all
+//! that a reader needs to find it again. When [`PackWriter::is_full`] says so the pack is finished and goes to the store by one
+//! create. A pack is written by one thread; several are filled side by side. A pack takes its blocks one by one, as it grows, and once
+//! it is stored they serve other packs: so packs that are half full hold half the memory.
 //!
 //! Reading: a [`PackReader`] is made from the header that the file list carries, so that one ranged read of an extent's bytes
 //! is enough to open it.
@@ -15,22 +15,22 @@ mod writer;
 pub use reader::PackReader;
 pub use writer::{FinishedPack, PackWriter};
 
-use crate::seal::{SealError, room_to_finish};
+use crate::seal::{FRAME_OVERHEAD, SealError, room_to_finish};
 
-/// A pack that has reached this many bytes is full.
-pub const PACK_BYTES: u64 = 24 << 20;
+/// A pack that has reached this many bytes is full: with one more extent of 1 MiB and its end it stays below 32 MiB.
+pub const PACK_BYTES: u64 = 30 << 20;
 
 /// The most blocks of memory that a pack comes to lie in.
-pub const PACK_BLOCKS: usize = 4;
+pub const PACK_BLOCKS: usize = 8;
 
 /// A pack with this many frames is full.
 pub const PACK_FRAMES: u32 = 16_384;
 
-/// Bytes of a block of memory for packs of extents of `extent_bytes`: a share of a pack, and what may stay free at its end, because
-/// [`PackWriter::wants_block`] leaves a block when it may not hold one more frame that did not compress, and the end of the pack.
+/// Bytes of a block of memory for packs of extents of `extent_bytes`: a share of the longest pack, to which an extent that did not
+/// compress and the frame index came when it was all but full.
 pub const fn block_bytes(extent_bytes: u32) -> usize {
-    let frame = extent_bytes as usize + (extent_bytes as usize >> 7) + 4096;
-    PACK_BYTES as usize / PACK_BLOCKS + frame + room_to_finish(PACK_FRAMES as usize)
+    let longest = PACK_BYTES as usize + extent_bytes as usize + FRAME_OVERHEAD;
+    (longest + room_to_finish(PACK_FRAMES as usize)).div_ceil(PACK_BLOCKS)
 }
 
 /// An extent could not be packed or taken out of a pack.
@@ -39,6 +39,9 @@ pub enum PackError {
     /// The seal of the pack or of a frame.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// There was no memory to lay the pack down in: whoever gives it has ended.
+    #[error("a pack was given no more memory")]
+    NoBlock,
     /// A frame opened, but it holds other bytes than the file list says.
     #[error("{path}: frame {frame} does not hold the extent that the file list names")]
     OtherExtent {
@@ -54,6 +57,7 @@ impl PackError {
     pub fn hint(&self) -> Option<String> {
         match self {
             PackError::Seal(error) => error.hint(),
+            PackError::NoBlock => None,
             PackError::OtherExtent { .. } => Some(
                 "the pack is authentic and the file list is not of this pack; restore another backup and keep this \
                  repository for examination"

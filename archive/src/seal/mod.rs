@@ -27,7 +27,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use crate::keyed::{Digest, Digester};
+pub use crate::keyed::{Digest, Digester, PIECE_BYTES};
 pub use codec::Codec;
 pub use error::{FrameCheck, FrameRef, SealError};
 pub use frame::{FRAME_BYTES, FRAME_HEADER_LEN, FRAME_OVERHEAD, MAX_FRAME_BYTES};

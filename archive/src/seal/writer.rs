@@ -191,7 +191,7 @@ impl FrameWriter {
         Ok(FrameAt { frame: number, offset, stored_len: sealed })
     }
 
-    /// The header, as it stands at the beginning of the object: what a manifest keeps to read single frames.
+    /// The header, as it stands at the beginning of the object, while that is still here: what a manifest keeps to read single frames.
     pub fn header(&self) -> &[u8] {
         self.buffer.get(..self.header_len).unwrap_or_default()
     }
@@ -258,10 +258,16 @@ impl FrameWriter {
         std::mem::replace(&mut self.buffer, buffer)
     }
 
-    /// Whether another frame of `raw_len` bytes, and then the end of the object, may outgrow the allocation of the buffer.
-    pub fn is_tight_for(&self, raw_len: usize) -> bool {
-        let needed = frame::room_for(self.codec, raw_len) + room_to_finish(self.frames.len() + 1);
-        self.buffer.capacity().saturating_sub(self.used) < needed
+    /// What has been written since the last [`hand_over`](Self::hand_over).
+    pub fn written(&self) -> &[u8] {
+        self.buffer.get(..self.used).unwrap_or_default()
+    }
+
+    /// Counts what has been [`written`](Self::written) as the piece of the object that comes next, which lies elsewhere now; the same
+    /// buffer takes what follows.
+    pub fn hand_over(&mut self) {
+        self.before += self.used as u64;
+        self.used = 0;
     }
 
     /// Seals a frame where it lies, as a piece of its own behind those that were handed out.

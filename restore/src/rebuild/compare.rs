@@ -17,15 +17,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use highwater_archive::keyring::Keyring;
 use highwater_archive::manifest::ExtentDigest;
+use highwater_archive::seal::PIECE_BYTES;
 use rustix::fs::{Advice, OFlags};
 
 use super::RebuildError;
 use super::layout::Layout;
 use super::work::{PackWork, Task, Work};
 use super::write::{ALIGNMENT, Buffer, DIRECT_FILE_BYTES};
-
-/// How much is read through the page cache by one call, in bytes: it is still in the processor's own cache when the digest is taken.
-const CACHED_READ_BYTES: usize = 256 << 10;
 
 /// How many threads read for each that the restore was given: a disk answers several at once.
 const READERS_PER_JOB: usize = 2;
@@ -191,7 +189,7 @@ impl Found {
         length: usize,
         buffer: &mut Buffer,
     ) -> io::Result<ExtentDigest> {
-        let piece = if self.direct { length } else { CACHED_READ_BYTES.min(length) };
+        let piece = if self.direct { length } else { PIECE_BYTES.min(length) };
         let mut digester = keys.digester();
         let mut at = 0;
         while at < length {

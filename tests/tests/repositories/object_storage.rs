@@ -57,7 +57,7 @@ fn restore_by_flags(scratch: &Scratch, server: &S3Server, ground: &Ground, name:
     copy
 }
 
-/// A person pays for each request. A pack is stored by one and read by one: 40 for each GB, since none is smaller than 24 MiB but a
+/// A person pays for each request. A pack is stored by one and read by one: 32 for each GB, since none is smaller than 30 MiB but a
 /// backup's last ones. `others` may be asked for beside them, whatever the size of the cluster.
 fn assert_few_requests(server: &S3Server, what: &str, of: impl Fn(&str) -> bool, others: usize) {
     let packs = server.objects().keys().iter().filter(|key| key.contains("/packs/")).count();

@@ -138,8 +138,8 @@ pub(super) fn ground(runtime: &tokio::runtime::Runtime, extent: usize) -> Ground
     let lineage = lineage(&store, extent);
     let backup: BackupId = "20261120T060959Z-0a0b0c0d".parse().unwrap();
     let begin = |number| {
-        PackWriter::begin(lineage.keys().clone(), lineage.id(), &backup, number, Codec::Lz4, Vec::new())
-            .unwrap()
+        let block = || Some(Vec::with_capacity(1 << 20));
+        PackWriter::begin(lineage.keys().clone(), lineage.id(), &backup, number, Codec::Lz4, block).unwrap()
     };
     let (mut first, mut second) = (begin(0), begin(1));
     let shared = noise(1, extent);
