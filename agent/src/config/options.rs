@@ -120,7 +120,11 @@ options! {
          instance: the role of an EC2 instance (IMDSv2), the account of a machine or workload at Google, a managed identity in Azure. \
          What is temporary is renewed before it expires.";
     REPOSITORY_PACK_STORAGE_CLASS: String = "repository.*.pack_storage_class", "class", units::text, Default::Computed("the bucket's or account's own"), Carrier::Any,
-        "The storage class of the backups' data. S3: STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING; Google: STANDARD, NEARLINE, COLDLINE; Azure: Hot, Cool, Cold. Archive tiers are refused: a restore cannot wait for them.";
+        "The storage class, or access tier, of the backups' data. S3: STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING; Google: STANDARD, NEARLINE, COLDLINE; Azure: Hot, Cool, Cold. Archive tiers are refused: a restore cannot wait for them.";
+    REPOSITORY_WAL_STORAGE_CLASS: String = "repository.*.wal_storage_class", "class", units::text, Default::Computed("the bucket's or account's own"), Carrier::Any,
+        "The same for WAL. Most classes but the first of each provider's are billed for a least size or a least time: there, a segment of a few KiB may cost more, and so may one that is soon removed.";
+    REPOSITORY_METADATA_STORAGE_CLASS: String = "repository.*.metadata_storage_class", "class", units::text, Default::Computed("the bucket's or account's own"), Carrier::Any,
+        "The same for everything else: manifests, keyrings and records, which are small and read by every command. The first class of each provider's is the one for them, where the bucket's own is another.";
     REPOSITORY_REGION: String = "repository.*.region", "region", units::text, Default::Computed("AWS_REGION, or us-east-1"), Carrier::Any,
         "S3: the region that requests are signed for.";
     REPOSITORY_PATH_STYLE: bool = "repository.*.path_style", "true or false", units::boolean,

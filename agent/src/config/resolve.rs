@@ -184,6 +184,8 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
         no_proxy: raw.get(&opt::REPOSITORY_NO_PROXY, name)?,
         credentials: raw.get(&opt::REPOSITORY_CREDENTIALS, name)?.unwrap_or_default(),
         pack_storage_class: raw.get(&opt::REPOSITORY_PACK_STORAGE_CLASS, name)?,
+        wal_storage_class: raw.get(&opt::REPOSITORY_WAL_STORAGE_CLASS, name)?,
+        metadata_storage_class: raw.get(&opt::REPOSITORY_METADATA_STORAGE_CLASS, name)?,
         region: raw.get(&opt::REPOSITORY_REGION, name)?,
         path_style: raw.get(&opt::REPOSITORY_PATH_STYLE, name)?,
         access_key_id: raw.get(&opt::REPOSITORY_ACCESS_KEY_ID, name)?.map(Into::into),

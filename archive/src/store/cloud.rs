@@ -26,10 +26,10 @@ use super::{
     Created, ListEntry, Listing, MAX_WHOLE_OBJECT_BYTES, ObjectInfo, ObjectStream, STREAM_CHUNK_BYTES, Store,
     StoreError, StoreSpec, path,
 };
-use crate::names::PACKS;
 
 mod anew;
 pub(super) mod az;
+mod class;
 mod client;
 mod failure;
 pub(super) mod gs;
@@ -43,6 +43,7 @@ mod sources_tests;
 mod throttle;
 mod wire;
 
+use class::Classes;
 use client::Place;
 use failure::Failure;
 use line::Sending;
@@ -74,8 +75,8 @@ struct Dialect {
     busy: &'static [&'static str],
     /// The codes that say that it does not take our credentials, whatever the status.
     unknown_credentials: &'static [&'static str],
-    /// The classes that packs may be stored in: those from which they can be read at once.
-    pack_classes: &'static [&'static str],
+    /// The classes that objects may be stored in: those from which they can be read at once.
+    classes: &'static [&'static str],
     /// Whether the client leaves an object out of a list whose prefix is the whole of its name.
     lists_omit_the_prefix_itself: bool,
 }
@@ -93,7 +94,7 @@ pub(super) struct CloudStore {
     /// What our paths are appended to: empty, or ending in `/`.
     prefix: String,
     credentials: String,
-    pack_class: Option<String>,
+    classes: Classes,
 }
 
 /// The answer to HEAD, which has no body to name what is missing or refused.
@@ -108,30 +109,20 @@ impl CloudStore {
         client: impl Client,
         service: Arc<Service>,
         place: Place,
-        spec: StoreSpec,
+        spec: &StoreSpec,
         credentials: String,
     ) -> Result<Self, StoreError> {
-        let (pack_class, dialect) = (spec.pack_storage_class, service.dialect);
-        if let Some(class) = pack_class.as_deref().filter(|class| !dialect.pack_classes.contains(class)) {
-            return Err(place.wrong(
-                "pack_storage_class",
-                format!("{class} is not a class that packs can be read from at once"),
-                format!(
-                    "use one of {}; a restore cannot wait for an archive tier",
-                    dialect.pack_classes.join(", ")
-                ),
-            ));
-        }
+        let classes = Classes::of(spec, service.dialect.classes, &place)?;
         let client = Arc::new(client);
-        Ok(Self { client, service, prefix: place.prefix, credentials, pack_class })
+        Ok(Self { client, service, prefix: place.prefix, credentials, classes })
     }
 
     /// How an object is created: by a single put, where none is.
     fn creation(&self, path: &str, sending: &Arc<Sending>) -> PutOptions {
         let mut options = PutOptions::from(PutMode::Create);
         options.extensions.insert(Arc::clone(sending));
-        if let Some(class) = self.pack_class.as_ref().filter(|_| is_pack(path)) {
-            options.attributes.insert(Attribute::StorageClass, class.clone().into());
+        if let Some(class) = self.classes.of_object(path) {
+            options.attributes.insert(Attribute::StorageClass, class.to_owned().into());
         }
         options
     }
@@ -416,11 +407,6 @@ impl Store for CloudStore {
     fn clock_skew(&self) -> Option<SignedDuration> {
         self.service.seen().skew()
     }
-}
-
-/// Whether the path is that of a pack: `clusters/<name>/<lineage>/packs/…`.
-fn is_pack(path: &str) -> bool {
-    path.split('/').nth(3) == Some(PACKS.trim_end_matches('/'))
 }
 
 /// Cuts a chunk to what a stream may yield, without copying.

@@ -36,6 +36,12 @@ pub struct StoreSpec {
     /// The class or tier that packs are stored in; absent means the bucket's or account's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pack_storage_class: Option<String>,
+    /// The same of WAL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal_storage_class: Option<String>,
+    /// The same of everything else, which is small.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_storage_class: Option<String>,
     /// Where a host's or container's metadata service answers, if not where the provider says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_endpoint: Option<String>,
@@ -187,7 +193,11 @@ impl StoreSpec {
             ("requester_pays", self.requester_pays),
             ("upload_checksum", self.upload_checksum.is_some()),
         ];
-        let of_services = [("pack_storage_class", self.pack_storage_class.is_some())];
+        let of_services = [
+            ("pack_storage_class", self.pack_storage_class.is_some()),
+            ("wal_storage_class", self.wal_storage_class.is_some()),
+            ("metadata_storage_class", self.metadata_storage_class.is_some()),
+        ];
         let of_s3 = of_s3.iter().filter(|_| scheme != "s3");
         let of_services = of_services.iter().filter(|_| scheme == "file");
         of_s3.chain(of_services).find(|(_, is_asked)| *is_asked).map(|(option, _)| *option)

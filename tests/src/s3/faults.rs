@@ -37,6 +37,8 @@ pub struct Request {
     pub key: String,
     /// The date that it was signed with, and its signature.
     pub signed: (String, String),
+    /// The storage class or tier that it asked for; empty where it named none.
+    pub class: String,
 }
 
 /// Whether a request has its effect before it fails.
@@ -271,7 +273,8 @@ impl Faults {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let date = format!("{}{}", header("x-amz-date"), header("date"));
         let signed = (date, header("authorization").to_owned());
-        locked(&self.requests).push(Request { operation, key: key.to_owned(), signed });
+        let class = ["x-amz-storage-class", "x-goog-storage-class", "x-ms-access-tier"].map(header).concat();
+        locked(&self.requests).push(Request { operation, key: key.to_owned(), signed, class });
         let latency_ms = self.latency_ms.load(Ordering::SeqCst);
         if latency_ms > 0 {
             tokio::time::sleep(Duration::from_millis(latency_ms)).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use highwater_archive::store::{self, Credentials, StoreError, StoreSpec};
 use highwater_tests::azurite::Azurite;
 use highwater_tests::identity::{Identities, TOKEN};
-use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, Operation, Request, S3Server, SECRET_ACCESS_KEY};
+use highwater_tests::s3::{ACCESS_KEY_ID, BUCKET, Faults, Operation, Request, S3Server, SECRET_ACCESS_KEY};
 use highwater_tests::tls::Authority;
 use highwater_tests::{Cluster, Finished, Highwater, Scale, Scratch, newest, scale, tell_campaign};
 
@@ -70,6 +70,23 @@ fn assert_few_requests(server: &S3Server, what: &str, of: impl Fn(&str) -> bool,
     assert!(rest.len() <= others, "{what}, {} requests: {rest:#?}", rest.len());
 }
 
+/// Packs, WAL and the rest were each put in the class that is asked for, and there were some of each.
+pub fn assert_classes(faults: &Faults, [packs, wal, rest]: [&str; 3]) {
+    let asked = faults.requests();
+    let puts = asked.iter().filter(|request| request.operation == Operation::Put);
+    let mut found = [0; 3];
+    for put in puts {
+        let (kind, class) = match &put.key {
+            key if key.contains("/packs/") => (0, packs),
+            key if key.contains("/wal/") => (1, wal),
+            _ => (2, rest),
+        };
+        assert_eq!(put.class, class, "{put:?}");
+        found[kind] += 1;
+    }
+    assert!(found.iter().all(|count| *count > 0), "{found:?} of {asked:#?}");
+}
+
 /// A segment costs what it takes to know where we are, none of which waits for another, and the put that stores it.
 fn assert_few_requests_of_a_push(server: &S3Server, cluster: &Cluster) {
     server.faults().forget_requests();
@@ -89,8 +106,13 @@ fn assert_few_requests_of_a_push(server: &S3Server, cluster: &Cluster) {
 #[test]
 fn a_cluster_lives_in_s3() {
     let (scratch, server) = (Scratch::new(), S3Server::start());
-    let ground =
-        Ground::new(newest(), &scratch, |highwater| highwater.repository("s3", &server.spec(PREFIX)));
+    let spec = StoreSpec {
+        pack_storage_class: Some("STANDARD_IA".into()),
+        wal_storage_class: Some("INTELLIGENT_TIERING".into()),
+        ..server.spec(PREFIX)
+    };
+    let ground = Ground::new(newest(), &scratch, |highwater| highwater.repository("s3", &spec));
+    assert_classes(server.faults(), ["STANDARD_IA", "INTELLIGENT_TIERING", ""]);
     let expected = Ground::rows(&ground.cluster);
     let of_backups = |key: &str| key.contains("/packs/") || key.contains("/backups/");
     assert_few_requests(&server, "the backup", of_backups, 7);

@@ -6,6 +6,7 @@ use highwater_tests::s3::{BUCKET, Operation};
 use highwater_tests::{Cluster, Scratch, newest};
 
 use crate::ground::Ground;
+use crate::object_storage::assert_classes;
 
 /// I11: both hold everything, by creates that replace nothing (their services refuse any other), and neither needs the other to bring it back.
 #[test]
@@ -20,8 +21,9 @@ fn a_cluster_lives_in_google_and_azure() {
         highwater.lines(&format!(
             "\n[repository.google]\nurl = \"gs://{BUCKET}/some/prefix\"\nendpoint = \"{}\"\n\
              service_account_key_file = \"{}\"\nkey_file = \"{}\"\n\
+             pack_storage_class = \"COLDLINE\"\nwal_storage_class = \"NEARLINE\"\nmetadata_storage_class = \"STANDARD\"\n\
              \n[repository.azure]\nurl = \"az://{BUCKET}/some/prefix\"\nendpoint = \"{}\"\naccount = \"{ACCOUNT}\"\n\
-             account_key_file = \"{}\"\nkey_file = \"{}\"\n",
+             account_key_file = \"{}\"\nkey_file = \"{}\"\npack_storage_class = \"Cold\"\nwal_storage_class = \"Cool\"\n",
             endpoint(google.spec("")),
             account.display(),
             scratch.join("google.key").display(),
@@ -35,6 +37,8 @@ fn a_cluster_lives_in_google_and_azure() {
     for words in ["service_account_key", "account_key", "conditional creates hold"] {
         assert!(checked.contains(words), "{words} is not in: {checked}");
     }
+    assert_classes(google.faults(), ["COLDLINE", "NEARLINE", "STANDARD"]);
+    assert_classes(azure.faults(), ["Cold", "Cool", ""]);
     for (name, objects, faults, other) in [
         ("google", google.objects(), google.faults(), azure.faults()),
         ("azure", azure.objects(), azure.faults(), google.faults()),

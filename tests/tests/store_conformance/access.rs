@@ -133,9 +133,19 @@ fn recorder() -> (HttpServer, Arc<Mutex<Vec<hyper::HeaderMap>>>) {
 }
 
 const PACK: &str = "clusters/packs/0/packs/20261120T000000Z-00000000/0";
-const NO_PACK: &str = "clusters/packs/0/backups/20261120T000000Z-00000000/manifest";
+const SEGMENT: &str = "clusters/packs/0/wal/00000001/00000000/000000010000000000000001";
+const MANIFEST: &str = "clusters/packs/0/backups/20261120T000000Z-00000000/manifest";
 
-/// Encryption, KMS, who pays, and a storage class for packs alone are said with each request.
+/// The same with a class for packs and one for WAL.
+fn classes(spec: &StoreSpec, packs: &str, wal: &str) -> StoreSpec {
+    StoreSpec {
+        pack_storage_class: Some(packs.to_owned()),
+        wal_storage_class: Some(wal.to_owned()),
+        ..spec.clone()
+    }
+}
+
+/// Encryption, KMS, who pays, and the storage class of each kind of object are said with each request.
 #[tokio::test(flavor = "multi_thread")]
 async fn puts_say_what_the_service_is_to_do() {
     let (server, puts) = recorder();
@@ -169,44 +179,46 @@ async fn puts_say_what_the_service_is_to_do() {
         kms_key_id: Some("key-1".into()),
         bucket_key: Some(true),
         requester_pays: true,
-        pack_storage_class: Some("STANDARD_IA".into()),
-        ..plain.clone()
+        ..classes(&plain, "STANDARD_IA", "INTELLIGENT_TIERING")
     };
     let headers = put(&s3, PACK).await;
     is(&headers, "x-amz-server-side-encryption", Some("aws:kms"));
     is(&headers, "x-amz-server-side-encryption-aws-kms-key-id", Some("key-1"));
     is(&headers, "x-amz-server-side-encryption-bucket-key-enabled", Some("true"));
     is(&headers, "x-amz-request-payer", Some("requester"));
-    is(&headers, "x-amz-storage-class", Some("STANDARD_IA"));
-    is(&put(&s3, NO_PACK).await, "x-amz-storage-class", None);
     let of_s3 = StoreSpec { encryption: Some(Encryption::SseS3), ..plain.clone() };
     is(&put(&of_s3, PACK).await, "x-amz-server-side-encryption", Some("AES256"));
 
-    let google = GsServer::start().spec("p");
-    let google =
-        StoreSpec { endpoint: Some(server.url()), pack_storage_class: Some("NEARLINE".into()), ..google };
-    is(&put(&google, PACK).await, "x-goog-storage-class", Some("NEARLINE"));
-    is(&put(&google, NO_PACK).await, "x-goog-storage-class", None);
-    let azure = AzServer::start().spec("p");
-    let azure = StoreSpec { endpoint: Some(server.url()), pack_storage_class: Some("Cool".into()), ..azure };
-    is(&put(&azure, PACK).await, "x-ms-access-tier", Some("Cool"));
-    is(&put(&azure, NO_PACK).await, "x-ms-access-tier", None);
+    let google = StoreSpec { endpoint: Some(server.url()), ..GsServer::start().spec("p") };
+    let azure = StoreSpec { endpoint: Some(server.url()), ..AzServer::start().spec("p") };
+    for (spec, header, cold, cool, warm) in [
+        (&plain, "x-amz-storage-class", "STANDARD_IA", "INTELLIGENT_TIERING", "STANDARD"),
+        (&google, "x-goog-storage-class", "COLDLINE", "NEARLINE", "STANDARD"),
+        (&azure, "x-ms-access-tier", "Cold", "Cool", "Hot"),
+    ] {
+        let spec = classes(spec, cold, cool);
+        for (path, class) in [(PACK, Some(cold)), (SEGMENT, Some(cool)), (MANIFEST, None)] {
+            is(&put(&spec, path).await, header, class);
+        }
+        let all = StoreSpec { metadata_storage_class: Some(warm.into()), ..spec };
+        is(&put(&all, MANIFEST).await, header, Some(warm));
+        is(&put(&all, SEGMENT).await, header, Some(cool));
+    }
 
-    let class = |spec: &StoreSpec, class: &str| StoreSpec {
-        pack_storage_class: Some(class.to_owned()),
-        ..spec.clone()
-    };
     let exposed = StoreSpec {
         endpoint: Some("http://storage.example.com".into()),
         allow_http: true,
         ..unsigned.clone()
     };
     let half = StoreSpec { kms_key_id: Some("key-1".into()), ..plain.clone() };
+    let warm = "STANDARD";
     for wrong in [
-        class(&plain, "GLACIER"),
-        class(&plain, "DEEP_ARCHIVE"),
-        class(&google, "ARCHIVE"),
-        class(&azure, "Archive"),
+        classes(&plain, "GLACIER", warm),
+        classes(&plain, warm, "DEEP_ARCHIVE"),
+        classes(&google, "ARCHIVE", warm),
+        classes(&google, warm, "ARCHIVE"),
+        classes(&azure, "Hot", "Archive"),
+        StoreSpec { metadata_storage_class: Some("Archive".into()), ..azure },
         half,
         exposed,
     ] {

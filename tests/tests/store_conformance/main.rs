@@ -330,6 +330,12 @@ fn bad_urls_and_options_are_refused() {
         let kms = StoreSpec { kms_key_id: Some("alias/ours".into()), ..spec(url) };
         assert!(refused(kms).to_string().contains("kms_key_id: this kind of store knows no such thing"));
     }
-    let tiered = StoreSpec { pack_storage_class: Some("STANDARD_IA".into()), ..spec("file:///tmp/x") };
-    assert!(refused(tiered).to_string().contains("pack_storage_class"));
+    let class = || Some("STANDARD_IA".to_owned());
+    for (option, tiered) in [
+        ("pack_storage_class", StoreSpec { pack_storage_class: class(), ..spec("file:///tmp/x") }),
+        ("wal_storage_class", StoreSpec { wal_storage_class: class(), ..spec("file:///tmp/x") }),
+        ("metadata_storage_class", StoreSpec { metadata_storage_class: class(), ..spec("file:///tmp/x") }),
+    ] {
+        assert!(refused(tiered).to_string().contains(option));
+    }
 }

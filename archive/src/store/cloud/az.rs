@@ -38,7 +38,7 @@ static DIALECT: Dialect = Dialect {
     exists: &["BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet"],
     busy: &["ServerBusy", "InternalError", "OperationTimedOut"],
     unknown_credentials: &["AuthenticationFailed", "InvalidAuthenticationInfo"],
-    pack_classes: &["Hot", "Cool", "Cold"],
+    classes: &["Hot", "Cool", "Cold"],
     lists_omit_the_prefix_itself: true,
 };
 
@@ -87,7 +87,7 @@ pub(crate) fn open(
             builder.with_credentials(Renewed::before(asked.map_err(wrong)?, Arc::clone(service.seen())));
     }
     let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
-    CloudStore::new(client, service, place, spec, source)
+    CloudStore::new(client, service, place, &spec, source)
 }
 
 /// Gives the client the credentials that were settled on, and no others, since it has an order of its own.

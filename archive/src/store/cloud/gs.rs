@@ -33,7 +33,7 @@ static DIALECT: Dialect = Dialect {
     exists: &["PreconditionFailed"],
     busy: &["SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout"],
     unknown_credentials: &["ExpiredToken", "InvalidToken"],
-    pack_classes: &["STANDARD", "NEARLINE", "COLDLINE"],
+    classes: &["STANDARD", "NEARLINE", "COLDLINE"],
     lists_omit_the_prefix_itself: false,
 };
 
@@ -91,7 +91,7 @@ pub(crate) fn open(
     }
     builder = builder.with_credentials(asked);
     let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
-    CloudStore::new(client, service, place, spec, source)
+    CloudStore::new(client, service, place, &spec, source)
 }
 
 /// Makes explicit what the environment decides; gives in words where the credentials come from.

@@ -51,7 +51,7 @@ static DIALECT: Dialect = Dialect {
         "XAmzContentChecksumMismatch",
     ],
     unknown_credentials: &["ExpiredToken", "InvalidToken", "InvalidAccessKeyId"],
-    pack_classes: &["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"],
+    classes: &["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"],
     lists_omit_the_prefix_itself: false,
 };
 
@@ -111,7 +111,7 @@ pub(crate) fn open(
             builder.with_credentials(Renewed::before(asked.map_err(wrong)?, Arc::clone(service.seen())));
     }
     let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
-    CloudStore::new(client, service, place, spec, source)
+    CloudStore::new(client, service, place, &spec, source)
 }
 
 /// Gives the client the credentials that were settled on, and no others, since it has an order of its own.

@@ -248,7 +248,7 @@ mod tests {
         exists: &[],
         busy: &[],
         unknown_credentials: &[],
-        pack_classes: &[],
+        classes: &[],
         lists_omit_the_prefix_itself: false,
     };
 
