@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use highwater_archive::store::StoreSpec;
 
+use crate::demands::Demands;
 use crate::http::{HttpServer, Reply, Request, element, faulty, http_date};
 use crate::s3::{BUCKET, Faults, Keys, Objects, Operation};
 
@@ -29,23 +30,25 @@ pub struct AzServer {
     objects: Arc<Objects>,
     faults: Arc<Faults>,
     keys: Arc<Keys>,
+    demands: Arc<Demands>,
 }
 
 impl AzServer {
     /// Starts a service with an empty container.
     pub fn start() -> Self {
         let (objects, faults) = (Arc::new(Objects::default()), Arc::new(Faults::default()));
-        let keys = Arc::new(Keys::default());
+        let (keys, demands) = (Arc::new(Keys::default()), Arc::new(Demands::default()));
         let service = Arc::new(Service {
             objects: Arc::clone(&objects),
             faults: Arc::clone(&faults),
             keys: Arc::clone(&keys),
+            demands: Arc::clone(&demands),
         });
         let server = HttpServer::start(move |request| {
             let service = Arc::clone(&service);
             async move { service.answer(&request).await }
         });
-        Self { server, objects, faults, keys }
+        Self { server, objects, faults, keys, demands }
     }
 
     /// What is stored, by full name.
@@ -61,6 +64,11 @@ impl AzServer {
     /// The tokens that it takes.
     pub fn keys(&self) -> &Arc<Keys> {
         &self.keys
+    }
+
+    /// What requests must say beside everything else.
+    pub fn demands(&self) -> &Demands {
+        &self.demands
     }
 
     /// How to open the service at a prefix of its container.
@@ -84,6 +92,7 @@ struct Service {
     objects: Arc<Objects>,
     faults: Arc<Faults>,
     keys: Arc<Keys>,
+    demands: Arc<Demands>,
 }
 
 fn gone() -> Reply {
@@ -100,6 +109,9 @@ impl Service {
             }
             None if is_allowed(request) => {}
             None => return Reply::error(403, "AuthenticationFailed", "the signature is not the account's"),
+        }
+        if let Some(refusal) = self.demands.refusal(request) {
+            return refusal;
         }
         let path = request.path.trim_start_matches('/');
         let (container, name) = path.split_once('/').unwrap_or((path, ""));

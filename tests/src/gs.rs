@@ -14,6 +14,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use highwater_archive::clock::{Clock as _, SystemClock};
 use highwater_archive::store::StoreSpec;
 
+use crate::demands::Demands;
 use crate::http::{HttpServer, Reply, Request, element, faulty, service_date};
 use crate::s3::{BUCKET, Faults, Keys, Objects, Operation};
 
@@ -27,23 +28,25 @@ pub struct GsServer {
     objects: Arc<Objects>,
     faults: Arc<Faults>,
     keys: Arc<Keys>,
+    demands: Arc<Demands>,
 }
 
 impl GsServer {
     /// Starts a service with an empty bucket.
     pub fn start() -> Self {
         let (objects, faults) = (Arc::new(Objects::default()), Arc::new(Faults::default()));
-        let keys = Arc::new(Keys::default());
+        let (keys, demands) = (Arc::new(Keys::default()), Arc::new(Demands::default()));
         let service = Arc::new(Service {
             objects: Arc::clone(&objects),
             faults: Arc::clone(&faults),
             keys: Arc::clone(&keys),
+            demands: Arc::clone(&demands),
         });
         let server = HttpServer::start(move |request| {
             let service = Arc::clone(&service);
             async move { service.answer(&request).await }
         });
-        Self { server, objects, faults, keys }
+        Self { server, objects, faults, keys, demands }
     }
 
     /// What is stored, by full key.
@@ -59,6 +62,11 @@ impl GsServer {
     /// The tokens that it takes.
     pub fn keys(&self) -> &Arc<Keys> {
         &self.keys
+    }
+
+    /// What requests must say beside everything else.
+    pub fn demands(&self) -> &Demands {
+        &self.demands
     }
 
     /// How to open the service at a prefix of its bucket.
@@ -98,6 +106,7 @@ struct Service {
     objects: Arc<Objects>,
     faults: Arc<Faults>,
     keys: Arc<Keys>,
+    demands: Arc<Demands>,
 }
 
 impl Service {
@@ -105,6 +114,9 @@ impl Service {
         if !self.is_allowed(request.header("authorization")) {
             return Reply::error(401, "AuthenticationRequired", "Authentication required.")
                 .with("date", service_date(&self.faults));
+        }
+        if let Some(refusal) = self.demands.refusal(request) {
+            return refusal;
         }
         let path = request.path.trim_start_matches('/');
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));

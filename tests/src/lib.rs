@@ -16,6 +16,7 @@ mod binary;
 pub mod cloud;
 mod cluster;
 pub mod conformance;
+pub mod demands;
 mod exercised;
 pub mod golden;
 pub mod gs;

@@ -152,12 +152,16 @@ options! {
         "S3: the token service that a web identity is shown to.";
     REPOSITORY_ENCRYPTION: Encryption = "repository.*.encryption", "sse-s3 or sse-kms", units::encryption, Default::Computed("as the bucket says"), Carrier::Any,
         "S3: how the service encrypts what it stores, besides our own sealing.";
-    REPOSITORY_KMS_KEY_ID: String = "repository.*.kms_key_id", "id or ARN", units::text, Default::Computed("the account's default key"), Carrier::Any,
-        "S3: the key of KMS, with encryption = \"sse-kms\".";
+    REPOSITORY_KMS_KEY_ID: String = "repository.*.kms_key_id", "id, ARN or name", units::text, Default::Computed("the account's or bucket's default key"), Carrier::Any,
+        "S3: the key of KMS, with encryption = \"sse-kms\". Google: the key of Cloud KMS, as projects/P/locations/L/keyRings/R/cryptoKeys/K.";
     REPOSITORY_BUCKET_KEY: bool = "repository.*.bucket_key", "true or false", units::boolean, Default::Computed("as the bucket says"), Carrier::Any,
         "S3: whether KMS is asked once for the bucket instead of once for each object, with encryption = \"sse-kms\".";
+    REPOSITORY_ENCRYPTION_SCOPE: String = "repository.*.encryption_scope", "name", units::text, Default::Computed("the container's default"), Carrier::Any,
+        "Azure: the encryption scope of the storage account under whose key everything is put.";
     REPOSITORY_REQUESTER_PAYS: bool = "repository.*.requester_pays", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
         "S3: whether our account pays for requests to a bucket of somebody else's.";
+    REPOSITORY_USER_PROJECT: String = "repository.*.user_project", "project", units::text, Default::Computed("none"), Carrier::Any,
+        "Google: the id of the project that pays for requests to a bucket where whoever asks pays.";
     REPOSITORY_UNSIGNED_PAYLOAD: bool = "repository.*.unsigned_payload", "true or false", units::boolean, Default::Text("false"), Carrier::Any,
         "S3: whether the content of a put is left out of its signature (UNSIGNED-PAYLOAD). It saves CPU, and some services need it; over TLS nothing is lost by it, and without TLS it is refused.";
     REPOSITORY_UPLOAD_CHECKSUM: UploadChecksum = "repository.*.upload_checksum", "crc64nvme, sha256 or none", units::upload_checksum,

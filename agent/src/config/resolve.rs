@@ -205,6 +205,8 @@ fn repository(raw: &Raw, name: &str, cluster: &ClusterName) -> Result<Repository
         encryption: raw.get(&opt::REPOSITORY_ENCRYPTION, name)?,
         kms_key_id: raw.get(&opt::REPOSITORY_KMS_KEY_ID, name)?,
         bucket_key: raw.get(&opt::REPOSITORY_BUCKET_KEY, name)?,
+        user_project: raw.get(&opt::REPOSITORY_USER_PROJECT, name)?,
+        encryption_scope: raw.get(&opt::REPOSITORY_ENCRYPTION_SCOPE, name)?,
         requester_pays: raw.get(&opt::REPOSITORY_REQUESTER_PAYS, name)?.unwrap_or(false),
         unsigned_payload: raw.get(&opt::REPOSITORY_UNSIGNED_PAYLOAD, name)?.unwrap_or(false),
         upload_checksum: raw.get(&opt::REPOSITORY_UPLOAD_CHECKSUM, name)?,

@@ -29,6 +29,7 @@ use super::{
 
 mod anew;
 pub(super) mod az;
+mod beside;
 mod class;
 mod client;
 mod failure;

@@ -78,7 +78,7 @@ pub struct StoreSpec {
     /// S3: how the service encrypts what it stores; absent means as the bucket says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
-    /// S3: the key of KMS; absent means the account's default.
+    /// S3, Google: the key of KMS; absent means the account's or bucket's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
     /// S3: whether KMS gives one key for the bucket instead of one for each object.
@@ -87,6 +87,12 @@ pub struct StoreSpec {
     /// S3: our account pays for requests to somebody else's bucket.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub requester_pays: bool,
+    /// Google: the project that pays for requests to a bucket that has them paid by whoever asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_project: Option<String>,
+    /// Azure: the account's encryption scope; absent means the container's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption_scope: Option<String>,
     /// S3: leave the content out of the signature of a put, where TLS protects it already.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unsigned_payload: bool,
@@ -186,21 +192,21 @@ impl StoreSpec {
     /// The first option that promises what a store of this scheme would not do: who asked for encryption under a key of theirs is not
     /// to learn one day that there was none.
     pub(super) fn promises_beyond(&self, scheme: &str) -> Option<&'static str> {
-        let of_s3 = [
-            ("encryption", self.encryption.is_some()),
-            ("kms_key_id", self.kms_key_id.is_some()),
-            ("bucket_key", self.bucket_key.is_some()),
-            ("requester_pays", self.requester_pays),
-            ("upload_checksum", self.upload_checksum.is_some()),
+        let asked: [(&str, bool, &[&str]); 10] = [
+            ("encryption", self.encryption.is_some(), &["s3"]),
+            ("kms_key_id", self.kms_key_id.is_some(), &["s3", "gs"]),
+            ("bucket_key", self.bucket_key.is_some(), &["s3"]),
+            ("encryption_scope", self.encryption_scope.is_some(), &["az"]),
+            ("requester_pays", self.requester_pays, &["s3"]),
+            ("user_project", self.user_project.is_some(), &["gs"]),
+            ("upload_checksum", self.upload_checksum.is_some(), &["s3"]),
+            ("pack_storage_class", self.pack_storage_class.is_some(), &["s3", "gs", "az"]),
+            ("wal_storage_class", self.wal_storage_class.is_some(), &["s3", "gs", "az"]),
+            ("metadata_storage_class", self.metadata_storage_class.is_some(), &["s3", "gs", "az"]),
         ];
-        let of_services = [
-            ("pack_storage_class", self.pack_storage_class.is_some()),
-            ("wal_storage_class", self.wal_storage_class.is_some()),
-            ("metadata_storage_class", self.metadata_storage_class.is_some()),
-        ];
-        let of_s3 = of_s3.iter().filter(|_| scheme != "s3");
-        let of_services = of_services.iter().filter(|_| scheme == "file");
-        of_s3.chain(of_services).find(|(_, is_asked)| *is_asked).map(|(option, _)| *option)
+        let beyond =
+            |(_, is_asked, schemes): &&(&str, bool, &[&str])| *is_asked && !schemes.contains(&scheme);
+        asked.iter().find(beyond).map(|(option, _, _)| *option)
     }
 
     /// The secrets by the names of their options.

@@ -8,10 +8,17 @@ use highwater_tests::{Cluster, Scratch, newest};
 use crate::ground::Ground;
 use crate::object_storage::assert_classes;
 
+/// The key that Google is to encrypt under.
+const KMS_KEY: &str = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/k";
+
 /// I11: both hold everything, by creates that replace nothing (their services refuse any other), and neither needs the other to bring it back.
+/// Each is told in which class to put what, under which key, and who pays.
 #[test]
 fn a_cluster_lives_in_google_and_azure() {
     let (scratch, google, azure) = (Scratch::new(), GsServer::start(), AzServer::start());
+    google.demands().on_all("x-goog-user-project", "payer-1");
+    google.demands().on_puts("x-goog-encryption-kms-key-name", KMS_KEY);
+    azure.demands().on_puts("x-ms-encryption-scope", "ours-1");
     let endpoint = |spec: highwater_archive::store::StoreSpec| spec.endpoint.expect("an endpoint");
     let (account, secret) = (
         scratch.file("account.json", service_account_key("service_account")),
@@ -22,8 +29,10 @@ fn a_cluster_lives_in_google_and_azure() {
             "\n[repository.google]\nurl = \"gs://{BUCKET}/some/prefix\"\nendpoint = \"{}\"\n\
              service_account_key_file = \"{}\"\nkey_file = \"{}\"\n\
              pack_storage_class = \"COLDLINE\"\nwal_storage_class = \"NEARLINE\"\nmetadata_storage_class = \"STANDARD\"\n\
+             kms_key_id = \"{KMS_KEY}\"\nuser_project = \"payer-1\"\n\
              \n[repository.azure]\nurl = \"az://{BUCKET}/some/prefix\"\nendpoint = \"{}\"\naccount = \"{ACCOUNT}\"\n\
-             account_key_file = \"{}\"\nkey_file = \"{}\"\npack_storage_class = \"Cold\"\nwal_storage_class = \"Cool\"\n",
+             account_key_file = \"{}\"\nkey_file = \"{}\"\npack_storage_class = \"Cold\"\nwal_storage_class = \"Cool\"\n\
+             encryption_scope = \"ours-1\"\n",
             endpoint(google.spec("")),
             account.display(),
             scratch.join("google.key").display(),

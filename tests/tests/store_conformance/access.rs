@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_archive::store::{self, Created, Encryption, Store, StoreError, StoreSpec, UploadChecksum};
-use highwater_tests::az::AzServer;
+use highwater_tests::az::{AzServer, SAS};
+use highwater_tests::conformance::conforms;
 use highwater_tests::gs::GsServer;
 use highwater_tests::http::{HttpServer, Reply};
 use highwater_tests::proxy::Proxy;
@@ -225,6 +226,38 @@ async fn puts_say_what_the_service_is_to_do() {
         let error = store::open(&wrong).expect_err("refused");
         assert!(matches!(error, StoreError::InvalidOption { .. }), "{error}");
         assert!(error.is_permanent() && error.hint().is_some(), "{error}");
+    }
+}
+
+/// Google is told with every request who pays, and with every put the key, and with nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn google_is_told_who_pays_and_under_which_key() {
+    const KEY: &str = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/k";
+    let server = GsServer::start();
+    server.demands().on_all("x-goog-user-project", "payer-1");
+    server.demands().on_puts("x-goog-encryption-kms-key-name", KEY);
+    let plain = server.spec("p");
+    let pays = StoreSpec { user_project: Some("payer-1".into()), ..plain.clone() };
+    let answer = open(&plain).list("").await;
+    assert!(matches!(answer, Err(StoreError::Refused { .. })), "{answer:?}");
+    assert_eq!(open(&pays).list("").await.expect("list").len(), 0);
+    let answer = open(&pays).create("a", vec![]).await;
+    assert!(matches!(answer, Err(StoreError::Refused { .. })), "{answer:?}");
+    conforms(open(&StoreSpec { kms_key_id: Some(KEY.into()), ..pays })).await;
+}
+
+/// Azure is told the scope with every put, under whatever lets us in: the account's key signs it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_is_told_the_scope() {
+    let server = AzServer::start();
+    server.demands().on_puts("x-ms-encryption-scope", "ours-1");
+    let by_key = server.spec("key");
+    let answer = open(&by_key).create("a", vec![]).await;
+    assert!(matches!(answer, Err(StoreError::Refused { .. })), "{answer:?}");
+    let by_signature =
+        StoreSpec { account_key: None, sas_token: Some(SAS.to_owned().into()), ..server.spec("sas") };
+    for spec in [by_key, by_signature] {
+        conforms(open(&StoreSpec { encryption_scope: Some("ours-1".into()), ..spec })).await;
     }
 }
 

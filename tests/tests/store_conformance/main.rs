@@ -326,9 +326,18 @@ fn bad_urls_and_options_are_refused() {
     let half = StoreSpec { secret_access_key: None, ..spec("s3://bucket/x") };
     assert!(matches!(refused(half), StoreError::MissingCredentials { .. }));
     // What would not be done is not promised.
-    for url in ["gs://bucket/x", "az://container/x", "file:///tmp/x"] {
-        let kms = StoreSpec { kms_key_id: Some("alias/ours".into()), ..spec(url) };
-        assert!(refused(kms).to_string().contains("kms_key_id: this kind of store knows no such thing"));
+    let unknown = |option: &str, spec: StoreSpec| {
+        let error = refused(spec).to_string();
+        assert!(error.contains(&format!("{option}: this kind of store knows no such thing")), "{error}");
+    };
+    for url in ["az://container/x", "file:///tmp/x"] {
+        unknown("kms_key_id", StoreSpec { kms_key_id: Some("alias/ours".into()), ..spec(url) });
+    }
+    for url in ["s3://bucket/x", "az://container/x", "file:///tmp/x"] {
+        unknown("user_project", StoreSpec { user_project: Some("p".into()), ..spec(url) });
+    }
+    for url in ["s3://bucket/x", "gs://bucket/x", "file:///tmp/x"] {
+        unknown("encryption_scope", StoreSpec { encryption_scope: Some("ours".into()), ..spec(url) });
     }
     let class = || Some("STANDARD_IA".to_owned());
     for (option, tiered) in [

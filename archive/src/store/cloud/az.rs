@@ -17,12 +17,12 @@
 
 use std::sync::Arc;
 
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::azure::split_sas;
+use object_store::azure::{AzureAccessKey, MicrosoftAzureBuilder, split_sas};
 use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::anew::Anew;
+use super::beside::Beside;
 use super::client::{self, Endpoint, Place};
 use super::renewed::Renewed;
 use super::service::Service;
@@ -86,8 +86,25 @@ pub(crate) fn open(
         builder =
             builder.with_credentials(Renewed::before(asked.map_err(wrong)?, Arc::clone(service.seen())));
     }
-    let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
+    let client =
+        builder.with_http_connector(service.wire_with(beside(&spec, &place)?)).build().map_err(wrong)?;
     CloudStore::new(client, service, place, &spec, source)
+}
+
+/// Under which key what is put is encrypted: a scope of the account's. Its name is a part of what the account's key signs.
+fn beside(spec: &StoreSpec, place: &Place) -> Result<Beside, StoreError> {
+    let Some(scope) = &spec.encryption_scope else { return Ok(Beside::default()) };
+    if !is_scope(scope) {
+        let hint = "it has 3 to 63 letters, digits and dashes";
+        return Err(place.wrong("encryption_scope", format!("{scope:?} is no name of a scope"), hint));
+    }
+    let beside = Beside::default().in_puts("x-ms-encryption-scope", Some(scope));
+    let Some(key) = spec.account_key.as_ref().filter(|_| spec.credentials == Credentials::Static) else {
+        return Ok(beside);
+    };
+    let key =
+        AzureAccessKey::try_new(key.expose_secret()).map_err(|error| place.invalid(error.to_string()))?;
+    Ok(beside.signed_with(key, spec.account.as_deref().unwrap_or_default()))
 }
 
 /// Gives the client the credentials that were settled on, and no others, since it has an order of its own.
@@ -214,6 +231,11 @@ fn secrets(spec: &mut StoreSpec, environment: &Environment<'_>) -> Option<String
     Some(format!("{name} in the environment"))
 }
 
+/// Azure's rule for names of encryption scopes.
+fn is_scope(name: &str) -> bool {
+    (3..=63).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 /// Azure's rule for names of containers.
 fn is_container(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -257,6 +279,14 @@ mod tests {
         let error =
             settle(&mut StoreSpec::default(), &Environment::new(&nothing, &nothing), "az://c").unwrap_err();
         assert!(error.hint().unwrap().contains("AZURE_STORAGE_ACCOUNT"), "{error}");
+    }
+
+    #[test]
+    fn names_of_scopes_have_rules() {
+        for (name, good) in [("our-Scope1", true), ("ab", false), ("a b c", false), ("a\r\nb: c", false)] {
+            assert_eq!(is_scope(name), good, "{name}");
+        }
+        assert!(!is_scope(&"a".repeat(64)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::anew::Anew;
+use super::beside::Beside;
 use super::client::{self, Endpoint, Place};
 use super::renewed::Renewed;
 use super::service::Service;
@@ -69,6 +70,7 @@ pub(crate) fn open(
             hint: "set credentials of the repository to static, or its service_account_key_file, or move that file away",
         });
     }
+    check_names(&spec, &place)?;
     let endpoint = Endpoint::of(&spec, &place)?;
     let options = client::options(&spec, endpoint.as_ref(), &place, persistence)?;
     let mut builder = GoogleCloudStorageBuilder::new()
@@ -90,8 +92,39 @@ pub(crate) fn open(
         asked = Renewed::before(asked, Arc::clone(service.seen()));
     }
     builder = builder.with_credentials(asked);
-    let client = builder.with_http_connector(service.wire()).build().map_err(wrong)?;
+    let beside = Beside::default()
+        .in_all("x-goog-user-project", spec.user_project.as_ref())
+        .in_puts("x-goog-encryption-kms-key-name", spec.kms_key_id.as_ref());
+    let client = builder.with_http_connector(service.wire_with(beside)).build().map_err(wrong)?;
     CloudStore::new(client, service, place, &spec, source)
+}
+
+/// Holds the names of a key and of a project against their forms, which also keeps them sendable.
+fn check_names(spec: &StoreSpec, place: &Place) -> Result<(), StoreError> {
+    if let Some(key) = spec.kms_key_id.as_ref().filter(|key| !is_key(key)) {
+        let hint = "write projects/P/locations/L/keyRings/R/cryptoKeys/K, without a version of the key";
+        return Err(place.wrong("kms_key_id", format!("{key:?} is no name of a key in Cloud KMS"), hint));
+    }
+    if let Some(project) = spec.user_project.as_ref().filter(|project| !is_part(project, b".:-")) {
+        let hint = "it is the id or the number of the project that pays";
+        return Err(place.wrong("user_project", format!("{project:?} is no project"), hint));
+    }
+    Ok(())
+}
+
+fn is_key(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts.as_slice() {
+        ["projects", project, "locations", location, "keyRings", ring, "cryptoKeys", key] => {
+            is_part(project, b".:-") && [location, ring, key].iter().all(|part| is_part(part, b"-_"))
+        }
+        _ => false,
+    }
+}
+
+/// Letters and digits, and what else is named.
+fn is_part(text: &str, others: &[u8]) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
 }
 
 /// Makes explicit what the environment decides; gives in words where the credentials come from.
@@ -160,6 +193,28 @@ fn check(key: &SecretString) -> Result<(), String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_keys_and_projects_have_forms() {
+        let place = Place::of(&Url::parse("gs://bucket/p").unwrap()).unwrap();
+        let check = |key: Option<&str>, project: Option<&str>| {
+            let (kms_key_id, user_project) = (key.map(str::to_owned), project.map(str::to_owned));
+            check_names(&StoreSpec { kms_key_id, user_project, ..StoreSpec::default() }, &place)
+        };
+        let key = "projects/example.com:p-1/locations/europe-west3/keyRings/r/cryptoKeys/k_1";
+        for project in ["payer-1", "example.com:payer", "123456789012"] {
+            check(Some(key), Some(project)).unwrap();
+        }
+        let version = format!("{key}/cryptoKeyVersions/1");
+        for wrong in ["", "k", "alias/ours", &version, &key.replace("k_1", ""), &key.replace('r', "r\n")] {
+            let error = check(Some(wrong), None).unwrap_err();
+            assert!(error.to_string().contains("kms_key_id") && error.hint().is_some(), "{error}");
+        }
+        for wrong in ["", "a b", "projects/p", "p\r\nx: y"] {
+            let error = check(None, Some(wrong)).unwrap_err();
+            assert!(error.to_string().contains("user_project"), "{error}");
+        }
+    }
 
     /// The client would sign with what gcloud left, and `check` would print another account.
     #[test]

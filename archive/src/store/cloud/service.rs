@@ -14,6 +14,7 @@ use jiff::SignedDuration;
 use tokio::time::{Instant, sleep};
 
 use super::Dialect;
+use super::beside::Beside;
 use super::failure::Failure;
 use super::line::{Limits, Sending};
 use super::throttle::{Permit, Throttle};
@@ -95,7 +96,12 @@ impl Service {
     /// What a client connects with.
     pub(super) fn wire(&self) -> Wire {
         let (seen, throttle) = (Arc::clone(&self.seen), Arc::clone(&self.throttle));
-        Wire { seen, throttle, limits: self.limits(), for_credentials: false }
+        Wire { seen, throttle, limits: self.limits(), beside: Arc::default(), for_credentials: false }
+    }
+
+    /// The same, where requests say more than the client can.
+    pub(super) fn wire_with(&self, beside: Beside) -> Wire {
+        Wire { beside: Arc::new(beside), ..self.wire() }
     }
 
     /// What whoever hands out credentials is connected with.

@@ -20,6 +20,7 @@ use object_store::client::{
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::beside::Beside;
 use super::line::Limits;
 use super::throttle::Throttle;
 use crate::clock::{Clock as _, SystemClock};
@@ -97,6 +98,8 @@ pub(super) struct Wire {
     pub(super) seen: Arc<Seen>,
     pub(super) throttle: Arc<Throttle>,
     pub(super) limits: Limits,
+    /// What requests say beside what the client can.
+    pub(super) beside: Arc<Beside>,
     /// Whether the other side is whoever hands out credentials, and not the store.
     pub(super) for_credentials: bool,
 }
@@ -129,7 +132,8 @@ fn unusable(what: &'static str, body: &[u8]) -> HttpError {
 
 #[async_trait]
 impl HttpService for Watched {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.wire.beside.say(&mut request)?;
         let query = request.uri().query().unwrap_or_default();
         let is_list = query.split('&').any(|pair| matches!(pair, "list-type=2" | "comp=list"));
         let is_put = request.method().as_str() == "PUT";
