@@ -2,7 +2,7 @@
 //!
 //! What a subcommand does lies in `commands/<name>.rs`. What they share: `config` (file, environment, flags), `context`
 //! (configuration, clock and output), `repositories` (opened, and compared with what was pinned), `host_state` (which lineage
-//! this data directory writes), `pg` (SQL), `push` (one file of WAL into every repository), `progress`, `report` (errors with
+//! this data directory writes), `silence` (which repository has not answered), `pg` (SQL), `push` (one file of WAL into every repository), `progress`, `report` (errors with
 //! hints) and `exit` (the table of exit codes).
 
 mod backup;
@@ -21,6 +21,7 @@ mod push;
 mod report;
 mod repositories;
 mod setup;
+mod silence;
 
 use clap::{CommandFactory as _, Parser as _};
 

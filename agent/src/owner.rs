@@ -62,7 +62,8 @@ impl Owner {
         ))
     }
 
-    /// Makes a directory, if it is not there, that belongs to the owner alone.
+    /// Makes a directory, if it is not there, that belongs to the owner alone; also one that an earlier run made and was cut off before
+    /// giving away.
     ///
     /// # Errors
     ///
@@ -71,7 +72,13 @@ impl Owner {
         let made = std::fs::DirBuilder::new().mode(0o700).create(path);
         match made {
             Ok(()) => self.give(path),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                if is_as_made(path) {
+                    self.give(path)
+                } else {
+                    Ok(())
+                }
+            }
             Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
         }
     }
@@ -115,4 +122,11 @@ impl Owner {
         let error = command.args(std::env::args_os().skip(1)).env_remove("HOME").exec();
         unrunnable(error.to_string())
     }
+}
+
+/// Whether a directory is as [`Owner::make_directory`] has made it and not yet given it away: root's alone, and empty.
+fn is_as_made(path: &Path) -> bool {
+    let is_roots = std::fs::symlink_metadata(path)
+        .is_ok_and(|found| found.is_dir() && found.uid() == 0 && found.mode() & 0o7777 == 0o700);
+    is_roots && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }

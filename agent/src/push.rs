@@ -4,10 +4,12 @@
 //! lineage that this data directory writes are opened and compared with what was pinned; the lineage must not have ended; the file's timeline must be
 //! this writer's, and is claimed if it is nobody's (I1); then the file is put if absent and compared where it is present (I2).
 //! It counts as archived when as many repositories hold it as `wal.required_repositories` says (I11); once they do, the
-//! others get a moment more and no longer hold anybody up.
+//! others get a moment more and no longer hold anybody up. One that did not use that moment gets hardly any the next
+//! times ([`Silence`]). While too few hold the file, every one is waited for.
 
 mod claims;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,15 +21,21 @@ use highwater_archive::repository::objects_to_write;
 use highwater_archive::seal::Codec;
 use highwater_archive::wal::{self, Stored, WalBytes};
 use highwater_pitr::segment::WalFile;
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::config::{Config, RepositoryConfig};
 use crate::host_state::HostState;
 use crate::report;
 use crate::repositories::OpenRepository;
+use crate::silence::Silence;
 
 /// How long repositories beyond the required number are waited for.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long at least those are that were silent a moment ago; at most they get as long again as the required ones took.
+const SHORT_GRACE: Duration = Duration::from_millis(250);
 
 /// The largest `wal_segment_size`.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -112,8 +120,10 @@ pub async fn push(
     data_dir: &Path,
     source: &WalSource,
     deadline: Duration,
+    now: Timestamp,
 ) -> anyhow::Result<Vec<Outcome>> {
     let required = config.required_repositories.count(config.repositories.len());
+    let silences = Silences::read(config, data_dir, now);
     let mut running: FuturesUnordered<_> = config
         .repositories
         .iter()
@@ -132,21 +142,90 @@ pub async fn push(
         })
         .collect();
     let mut outcomes = Vec::new();
-    let mut until = tokio::time::Instant::now() + deadline;
+    let begun = Instant::now();
+    let mut until = begun + deadline;
+    // When enough of them held it.
+    let mut enough: Option<Instant> = None;
     while let Ok(Some(outcome)) = tokio::time::timeout_at(until, running.next()).await {
         outcomes.push(outcome);
-        if held_by(&outcomes) == required {
-            until = until.min(tokio::time::Instant::now() + GRACE);
+        if enough.is_none() && held_by(&outcomes) >= required {
+            enough = Some(Instant::now());
+        }
+        if let Some(enough) = enough {
+            let only_silent =
+                names(config).filter(|name| !answered(&outcomes, name)).all(|name| silences.is_quiet(name));
+            let grace = if only_silent { (enough - begun).clamp(SHORT_GRACE, GRACE) } else { GRACE };
+            until = (begun + deadline).min(enough + grace);
         }
     }
     drop(running);
-    for repository in &config.repositories {
-        if !outcomes.iter().any(|outcome| outcome.repository == repository.name) {
-            let late = anyhow::anyhow!("repository {} did not answer in time", repository.name);
-            outcomes.push(Outcome { repository: repository.name.clone(), held: Err(late) });
-        }
+    names(config).filter(|name| answered(&outcomes, name)).for_each(|name| silences.forget(name));
+    let late: Vec<_> = names(config).filter(|name| !answered(&outcomes, name)).collect();
+    for name in late {
+        let held = Err(silences.late(name, enough.is_some()));
+        outcomes.push(Outcome { repository: name.to_owned(), held });
     }
     if held_by(&outcomes) >= required { Ok(outcomes) } else { Err(too_few(outcomes, required)) }
+}
+
+fn names(config: &Config) -> impl Iterator<Item = &str> {
+    config.repositories.iter().map(|repository| repository.name.as_str())
+}
+
+fn answered(outcomes: &[Outcome], name: &str) -> bool {
+    outcomes.iter().any(|outcome| outcome.repository == name)
+}
+
+/// Which repositories have been silent.
+struct Silences<'a> {
+    data_dir: &'a Path,
+    now: Timestamp,
+    /// Where there is only one repository it is always waited for.
+    several: bool,
+    known: BTreeMap<&'a str, Silence>,
+}
+
+impl<'a> Silences<'a> {
+    fn read(config: &'a Config, data_dir: &'a Path, now: Timestamp) -> Self {
+        let several = config.repositories.len() > 1;
+        let known = names(config).filter(|_| several);
+        let known = known.filter_map(|name| Some((name, Silence::of(data_dir, name)?))).collect();
+        Self { data_dir, now, several, known }
+    }
+
+    /// Whether a repository was silent a moment ago.
+    fn is_quiet(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|silence| silence.until(self.now).is_some())
+    }
+
+    fn forget(&self, name: &str) {
+        if self.known.contains_key(name) {
+            Silence::forget(self.data_dir, name);
+        }
+    }
+
+    /// What is said of a repository that did not answer; `others_sufficed`, so that it may hardly have been waited for.
+    fn late(&self, name: &str, others_sufficed: bool) -> anyhow::Error {
+        let known = self.known.get(name).filter(|_| others_sufficed);
+        let said = match known.and_then(|silence| Some((silence.since, silence.until(self.now)?))) {
+            Some((since, until)) => format!(
+                "repository {name} has not answered since {since:.0}, and is not waited for until {until:.0}"
+            ),
+            None => {
+                if self.several {
+                    Silence::remember(self.data_dir, name, self.now);
+                }
+                format!("repository {name} did not answer in time")
+            }
+        };
+        match others_sufficed {
+            true => report::failed(
+                said,
+                "see whether its storage hangs; highwater check tells which WAL it lacks",
+            ),
+            false => anyhow::Error::msg(said),
+        }
+    }
 }
 
 /// The lineage that this data directory writes, which has not ended.

@@ -1,10 +1,16 @@
 //! Opening the repositories that the configuration names, and the lineage that this host may write in them.
+//!
+//! Who can do without some of them opens all at once and waits for a while ([`all_in_a_minute`]): one that hangs is one of several.
+
+use std::time::Duration;
 
 use anyhow::Context as _;
 use highwater_archive::keyring::{KeyringError, Unlock};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::names::ClusterName;
-use highwater_archive::repository::{Cluster, Repository, RepositoryError, objects_to_open};
+use highwater_archive::repository::{
+    Cluster, Patience, Repository, RepositoryError, Silent, objects_to_open,
+};
 use highwater_archive::store::{self, StoreError};
 
 use crate::config::{
@@ -163,6 +169,54 @@ impl OpenRepository {
     }
 }
 
+/// How long a repository may take to be opened where others may serve.
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// What `work`, which asks one repository something small, comes to while it may be expected to answer.
+///
+/// # Errors
+///
+/// Its own, or that there was no answer.
+pub async fn in_a_minute<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    within(OPEN_WITHIN, work).await
+}
+
+/// The same of each of several, all at the same time: in their order. Where there is only one, nothing is won by giving it up.
+pub async fn all_in_a_minute<T>(
+    works: impl Iterator<Item = impl Future<Output = anyhow::Result<T>>>,
+) -> Vec<anyhow::Result<T>> {
+    all_within(OPEN_WITHIN, works.collect()).await
+}
+
+async fn all_within<T>(
+    limit: Duration,
+    works: Vec<impl Future<Output = anyhow::Result<T>>>,
+) -> Vec<anyhow::Result<T>> {
+    let limit = if works.len() > 1 { limit } else { Duration::MAX };
+    futures::future::join_all(works.into_iter().map(|work| within(limit, work))).await
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| Err(silent(Silent { waited: limit })))
+}
+
+/// What `work` comes to that asks an open repository for what may take any time: as long as it answers at all.
+///
+/// # Errors
+///
+/// Its own, or that there is no answer any more.
+pub async fn attended<T>(
+    repository: &Repository,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    repository.attend(Patience::USUAL, work).await.unwrap_or_else(|no_more| Err(silent(no_more)))
+}
+
+fn silent(silent: Silent) -> anyhow::Error {
+    report::failed(silent.to_string(), silent.hint())
+}
+
 /// A repository that failed while others did not.
 pub struct Failed {
     /// Its name.
@@ -277,4 +331,34 @@ pub fn choose<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a 
             format!("configured: {}", known.join(", ")),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// I14: what hangs is given up by the time, as an error; what answers is had at once and in its place, and who is alone is waited for.
+    #[tokio::test]
+    async fn one_that_hangs_is_one_of_several() {
+        let limit = Duration::from_millis(50);
+        let hangs = || std::future::pending().boxed();
+        let works = vec![hangs(), async { Ok(7) }.boxed(), hangs(), async { anyhow::bail!("away") }.boxed()];
+        let mut said = Vec::new();
+        for answer in all_within(limit, works).await {
+            said.push(answer.map_or_else(
+                |error: anyhow::Error| report::message(&error),
+                |answer: u8| answer.to_string(),
+            ));
+        }
+        assert_eq!(said, ["no answer within 0 s", "7", "no answer within 0 s", "away"]);
+        let alone = all_within::<u8>(limit, vec![hangs()]);
+        assert!(tokio::time::timeout(4 * limit, alone).await.is_err());
+        let slow = async {
+            tokio::time::sleep(4 * limit).await;
+            Ok(7)
+        };
+        assert_eq!(all_within(limit, vec![slow]).await.pop().unwrap().unwrap(), 7);
+    }
 }

@@ -7,6 +7,7 @@ use highwater_archive::catalog::{CatalogError, ResolveError};
 use highwater_archive::durable::{self, DurableError};
 use highwater_archive::lineage::LineageError;
 use highwater_archive::manifest::ManifestError;
+use highwater_archive::repository::Silent;
 use highwater_pitr::control::ControlError;
 
 use crate::host::HostError;
@@ -230,6 +231,9 @@ pub enum RestoreError {
     /// What the archive holds could not be listed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// A repository stopped answering.
+    #[error(transparent)]
+    Silent(#[from] Silent),
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -371,6 +375,7 @@ impl RestoreError {
             Self::Place(error) => error.hint(),
             Self::Resolve(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
+            Self::Silent(silent) => Some(silent.hint()),
             Self::Manifest(error) => error.hint(),
             Self::Control(error) => error.hint(),
             Self::Host(error) => error.hint(),
@@ -424,6 +429,7 @@ impl RestoreError {
             | Self::PackGone { .. }
             | Self::Resolve(_)
             | Self::Catalog(_)
+            | Self::Silent(_)
             | Self::Manifest(_)
             | Self::Lineage(_)
             | Self::Control(_)

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use highwater_archive::catalog::{Catalog, Holding, resolve};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, Manifest, Tablespace, read_manifest};
+use highwater_archive::repository::Patience;
 use highwater_pitr::control::ControlFile;
 use highwater_pitr::plan::{Plan, ReplayedTablespace};
 use highwater_pitr::target::{RecoveryTarget, TargetAction};
@@ -295,19 +296,22 @@ pub async fn preflight(
     })
 }
 
-/// What each repository holds. One that cannot be asked is left out by name, unless it is the one asked for or the only one.
+/// What each repository holds; all are asked at once. One that cannot be asked is left out by name, unless it is the one asked for or the only one.
 async fn look_into<'a>(
     repositories: &[RepositoryToPlan<'a>],
     request: &Request,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(RepositoryToPlan<'a>, Catalog)>, RestoreError> {
     let (mut held, mut failure) = (Vec::new(), None);
-    for repository in repositories {
-        match Catalog::load(repository.lineage).await {
+    let catalogs = futures::future::join_all(repositories.iter().map(async |repository| {
+        let load = Catalog::load(repository.lineage);
+        let loaded = repository.lineage.repository().attend(Patience::USUAL, load).await;
+        loaded.map_err(RestoreError::from)?.map_err(RestoreError::from)
+    }));
+    for (repository, catalog) in repositories.iter().zip(catalogs.await) {
+        match catalog {
             Ok(catalog) => held.push((*repository, catalog)),
-            Err(error) if request.from_repository.as_deref() == Some(repository.name) => {
-                return Err(error.into());
-            }
+            Err(error) if request.from_repository.as_deref() == Some(repository.name) => return Err(error),
             Err(error) => {
                 notes.push(format!(
                     "what repository {} holds could not be looked at, so what it alone holds is not in this plan: {error}",
@@ -318,7 +322,7 @@ async fn look_into<'a>(
         }
     }
     match failure {
-        Some(error) if held.is_empty() => Err(error.into()),
+        Some(error) if held.is_empty() => Err(error),
         _ => Ok(held),
     }
 }

@@ -1,9 +1,10 @@
 //! Proving a set-up: each thing that archiving and backups rest on is one line, ok or failed, with what to do.
 //!
-//! In the order a person would look: the data directory, the repositories, the connection, PostgreSQL's settings, and at the end
+//! In the order a person would look: the data directory, the repositories and what one of them lacks, the connection, PostgreSQL's settings, and at the end
 //! a segment of WAL sent all the way and read back. What depends on something that failed is left out and says so.
 
 mod findings;
+mod lag;
 mod repositories;
 mod round_trip;
 mod server;

@@ -6,10 +6,11 @@ use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
 use highwater_archive::repository::NameMode;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Findings;
-use crate::config::{Config, RepositoryConfig};
+use super::{Findings, lag};
+use crate::config::Config;
 use crate::host_state::HostState;
-use crate::repositories::OpenRepository;
+use crate::repositories::{OpenRepository, all_in_a_minute, attended};
+use crate::silence::Silence;
 
 /// How far this host's clock may be from a store's: retention refuses to judge ages beyond that, and services to be asked at three
 /// times as much (I23).
@@ -23,9 +24,16 @@ pub async fn check(
     findings: &mut Findings,
 ) -> Vec<(String, Lineage)> {
     let mut usable = Vec::new();
-    for repository in &config.repositories {
+    let opening = config.repositories.iter().map(|one| OpenRepository::open(one, &config.cluster));
+    let opened = all_in_a_minute(opening).await;
+    for (repository, open) in config.repositories.iter().zip(opened) {
         let what = format!("repository {}", repository.name);
-        match check_one(repository, config, state).await {
+        let checked = match open {
+            Ok(open) => attended(open.cluster.repository(), check_one(&open, state)).await,
+            Err(error) => Err(error),
+        };
+        let answers = checked.is_ok();
+        match checked {
             Ok(Checked { message, lineage, newest, skew }) => {
                 findings.ok(&what, message);
                 if let Some(newest) = newest {
@@ -38,7 +46,9 @@ pub async fn check(
             }
             Err(error) => findings.error(&what, error),
         }
+        check_silence(config, &repository.name, answers, findings);
     }
+    lag::check(&usable, findings).await;
     let required = config.required_repositories.count(config.repositories.len());
     let all = config.repositories.len();
     if required < all {
@@ -47,6 +57,20 @@ pub async fn check(
         findings.note("required repositories", message);
     }
     usable
+}
+
+/// What `archive-push` remembers of a repository: one that answers is given its whole time again.
+fn check_silence(config: &Config, name: &str, answers: bool, findings: &mut Findings) {
+    let Ok(data_dir) = config.data_dir() else { return };
+    let Some(silence) = Silence::of(data_dir, name) else { return };
+    let now = if answers { "answers now" } else { "is asked each time, and waited for now and then" };
+    findings.note(
+        format!("silence of {name}"),
+        format!("since {:.0} archive-push had no answer from it in time; it {now}", silence.since),
+    );
+    if answers {
+        Silence::forget(data_dir, name);
+    }
 }
 
 /// A repository that can be used.
@@ -86,12 +110,7 @@ fn check_clock(repository: &str, skew: SignedDuration, findings: &mut Findings) 
     }
 }
 
-async fn check_one(
-    config: &RepositoryConfig,
-    all: &Config,
-    state: Option<&HostState>,
-) -> anyhow::Result<Checked> {
-    let open = OpenRepository::open(config, &all.cluster).await?;
+async fn check_one(open: &OpenRepository, state: Option<&HostState>) -> anyhow::Result<Checked> {
     let repository = open.cluster.repository();
     repository.require_writer()?;
     let store = repository.store();

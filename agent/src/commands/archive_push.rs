@@ -43,7 +43,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let source = WalSource::new(&args.path)?;
     let file = source.file;
     let pushed = tokio::select! {
-        pushed = push::push(config, &state, data_dir, &source, config.push_deadline) => pushed,
+        pushed = push::push(config, &state, data_dir, &source, config.push_deadline, context.clock.now()) => pushed,
         name = interrupted() => Err(anyhow::anyhow!("interrupted by {}", name?)),
     };
     let outcomes = pushed.with_context(|| format!("{file} is not archived"))?;

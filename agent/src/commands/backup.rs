@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use highwater_archive::manifest::Manifest;
+use highwater_archive::seal::Codec;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde_json::json;
 
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::host_state::HostState;
 use crate::repositories::{self, Failed, OpenRepository};
+use crate::silence::Silence;
 
 /// More threads than this only wait for each other or for the disk, unless more are asked for.
 const MOST_JOBS: usize = 4;
@@ -58,7 +60,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     };
     let (mut made, mut failed) = (Vec::new(), Vec::new());
     for repository in &wanted {
-        match one(context, config, &state, repository, &args).await {
+        let opening = OpenRepository::open(repository, &config.cluster);
+        let open = if wanted.len() > 1 { repositories::in_a_minute(opening).await } else { opening.await };
+        let made_there = async { one(context, config, &state, open?, repository.codec, &args).await };
+        match made_there.await {
             Ok(manifest) => made.push((repository.name.as_str(), manifest)),
             Err(error) => failed.push(Failed { repository: repository.name.clone(), error }),
         }
@@ -99,12 +104,13 @@ async fn one(
     context: &Context,
     config: &Config,
     state: &HostState,
-    repository: &RepositoryConfig,
+    repository: OpenRepository,
+    codec: Codec,
     args: &Args,
 ) -> anyhow::Result<Manifest> {
-    let codec = repository.codec;
-    let repository = OpenRepository::open(repository, &config.cluster).await?;
     let lineage = repository.lineage_of(state).await?;
+    // It answers: a push gives it its time again, so that the WAL of this backup comes to lie there.
+    Silence::forget(config.data_dir()?, &repository.name);
     let destination = Destination {
         lineage: &lineage,
         wrapped_keyring: repository.cluster.wrapped_keyring(),

@@ -5,11 +5,9 @@
 mod document;
 mod table;
 
-use std::time::Duration;
-
 use highwater_archive::catalog::{Catalog, windows};
 use highwater_archive::lineage::LineageError;
-use highwater_archive::repository::{Patience, Repository, RepositoryError, Silent};
+use highwater_archive::repository::{Repository, RepositoryError};
 use highwater_archive::store;
 use serde_json::json;
 
@@ -29,9 +27,6 @@ pub struct Args {
     pub repository: Option<String>,
 }
 
-/// How long a repository may take to be opened: one that hangs does not keep the others from being shown.
-const OPEN_WITHIN: Duration = Duration::from_secs(60);
-
 /// Lists every lineage of the cluster in every repository, oldest first. All are asked at once. One that fails does not keep the
 /// others from being shown; it is named, and the exit code says that something is missing.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
@@ -42,12 +37,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     };
     let state = own_state(config);
     let asked = chosen.iter().map(|repository| async {
-        let open = tokio::time::timeout(OPEN_WITHIN, open(repository, config)).await;
-        let open = open.unwrap_or_else(|_| Err(silent(Silent { waited: OPEN_WITHIN })))?;
+        let open = repositories::in_a_minute(open(repository, config)).await?;
         // What it holds may take minutes to be read; it need not be waited for once it is silent.
-        let work = read(&open, state.as_ref());
-        let lineages = open.cluster.repository().attend(Patience::USUAL, work).await;
-        let content = lineages.unwrap_or_else(|no_more| Err(silent(no_more)))?;
+        let content = repositories::attended(open.cluster.repository(), read(&open, state.as_ref())).await?;
         anyhow::Ok((open, content))
     });
     let answers = futures::future::join_all(asked).await;
@@ -82,10 +74,6 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     context.print(text.trim_end(), &result);
     failed.iter().for_each(|one| one.tell("error", "cannot list all of"));
     Ok(if failed.is_empty() { Exit::Done } else { Exit::Failed })
-}
-
-fn silent(silent: Silent) -> anyhow::Error {
-    report::failed(silent.to_string(), silent.hint())
 }
 
 /// Which lineage this host writes; on a blank host, none.

@@ -203,7 +203,7 @@ options! {
         "Azure: the file that holds a workload's federated token. It is read anew at each renewal.";
 
     WAL_REQUIRED_REPOSITORIES: RequiredRepositories = "wal.required_repositories", "all, or a number", units::required, Default::Text("all"), Carrier::Any,
-        "How many repositories must hold WAL before it counts as archived.";
+        "How many repositories must hold WAL before it counts as archived. The others are given five seconds more, and hardly any while they do not answer; check tells which WAL one of them lacks.";
     WAL_PUSH_DEADLINE: std::time::Duration = "wal.push_deadline", "duration", units::duration, Default::Text("50s"), Carrier::Any,
         "How long archive-push tries before it fails and PostgreSQL calls again. PostgreSQL's shutdown waits for it.";
 }

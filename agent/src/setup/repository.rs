@@ -127,7 +127,6 @@ pub async fn prepare_as_root(
     if pinned.is_none()
         && let Some(directory) = config.store.url.strip_prefix("file://").map(Path::new)
         && directory.is_absolute()
-        && !directory.exists()
     {
         if let Some(parent) = directory.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;

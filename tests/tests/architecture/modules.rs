@@ -80,6 +80,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "context",
             "demo",
             "host_state",
+            "silence",
             "owner",
             "repositories",
             "push",

@@ -24,7 +24,7 @@ fn a_killed_backup_is_no_backup() {
                 cluster.value("select count(*) from pg_stat_archiver where last_failed_wal is not null");
             !ground.objects("/packs/").is_empty() && stopped == "1"
         });
-        running.kill();
+        assert!(running.kill());
         assert!(ground.objects("/manifest").is_empty());
         let packs = ground.objects("/packs/");
         // As it would be killed in the middle of a write, two hours ago.

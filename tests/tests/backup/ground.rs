@@ -93,10 +93,12 @@ impl Running {
         kill_process(pid, Signal::CONT).unwrap();
     }
 
-    /// Ends it as the loss of the host would.
-    pub fn kill(mut self) {
+    /// Ends it as the loss of the host would; whether it had not come to its end before, which must be a good one.
+    pub fn kill(mut self) -> bool {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let ended = self.child.wait().unwrap();
+        assert!(ended.success() || ended.code().is_none(), "the backup ended with {ended}");
+        ended.code().is_none()
     }
 
     /// Waits for its end.

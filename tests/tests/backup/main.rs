@@ -13,6 +13,7 @@ mod changes;
 mod damage;
 mod failures;
 mod ground;
+mod killed;
 mod large;
 mod refusals;
 mod shapes;

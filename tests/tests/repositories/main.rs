@@ -4,5 +4,6 @@ mod ground;
 mod object_storage;
 mod policies;
 mod providers;
+mod silent;
 mod weather;
 mod without_us;

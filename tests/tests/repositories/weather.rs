@@ -8,7 +8,8 @@ use highwater_tests::{Scratch, newest};
 use crate::ground::Ground;
 use crate::object_storage::PREFIX;
 
-const ALL: [Operation; 5] =
+/// All that can be asked.
+pub const ALL: [Operation; 5] =
     [Operation::Put, Operation::Get, Operation::Head, Operation::Delete, Operation::List];
 
 /// One request of four at least is answered: whoever asked again without waiting would hear nothing else than to slow down.

@@ -16,6 +16,7 @@ mod demo;
 mod full_disk;
 mod ground;
 mod init;
+mod killed;
 mod push;
 mod push_conflicts;
 mod versions;

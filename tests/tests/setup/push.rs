@@ -176,7 +176,7 @@ fn killed_at_any_moment_the_next_push_succeeds() {
 }
 
 /// Kills a process; true if it had not ended by itself.
-fn kill(child: &mut Child) -> bool {
+pub fn kill(child: &mut Child) -> bool {
     child.kill().unwrap();
     child.wait().unwrap().signal().is_some()
 }

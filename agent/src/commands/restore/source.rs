@@ -2,7 +2,8 @@
 //!
 //! With a configuration, every repository that answers and holds the lineage is planned on and written into the plan: with
 //! `wal.required_repositories` below their number, each may lack what another has. One that is named gives the backup; else
-//! the newest backup that serves is taken from wherever it is. From a blank host a URL and a key file are enough.
+//! the newest backup that serves is taken from wherever it is. They are opened all at once, and one that hangs is left out after a
+//! minute, by name. From a blank host a URL and a key file are enough.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::arguments::{Args, describe};
 use crate::config::{KeySource, RepositoryConfig};
 use crate::context::Context;
 use crate::report;
-use crate::repositories::{OpenRepository, choose};
+use crate::repositories::{OpenRepository, all_in_a_minute, attended, choose};
 
 /// A repository that holds the lineage.
 pub struct Source {
@@ -100,14 +101,15 @@ impl Sources {
         wanted.extend(config.repositories.iter().filter(|other| other.name != chosen.name));
         let (mut found, mut notes): (Vec<Source>, Vec<String>) = (Vec::new(), Vec::new());
         let mut failure = None;
-        for repository in wanted {
+        let opening = wanted.iter().map(|repository| OpenRepository::open(repository, &config.cluster));
+        let opened = all_in_a_minute(opening).await;
+        for (repository, open) in wanted.into_iter().zip(opened) {
             let id = found.first().map(|first| first.lineage.id()).or(args.lineage);
-            let opened = async {
-                let open = OpenRepository::open(repository, &config.cluster).await?;
-                let chosen = choose_lineage(&open.cluster, id).await;
-                chosen.with_context(|| format!("repository {}", repository.name))
+            let lineage = async {
+                let cluster = open?.cluster;
+                attended(cluster.repository(), choose_lineage(&cluster, id)).await
             };
-            match opened.await {
+            match lineage.await.with_context(|| format!("repository {}", repository.name)) {
                 Ok(lineage) => found.push(Source {
                     name: repository.name.clone(),
                     store: repository.store.clone(),
