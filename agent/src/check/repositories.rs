@@ -63,7 +63,7 @@ pub async fn check(
 fn check_silence(config: &Config, name: &str, answers: bool, findings: &mut Findings) {
     let Ok(data_dir) = config.data_dir() else { return };
     let Some(silence) = Silence::of(data_dir, name) else { return };
-    let now = if answers { "answers now" } else { "is asked each time, and waited for now and then" };
+    let now = if answers { "answers now" } else { "is asked each time, and waited for once in a while" };
     findings.note(
         format!("silence of {name}"),
         format!("since {:.0} archive-push had no answer from it in time; it {now}", silence.since),
