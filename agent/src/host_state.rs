@@ -8,6 +8,10 @@
 //! written for: inode and time of birth of `<PGDATA>/highwater`, which no copy shares, and which neither another hostname nor
 //! another device changes. A copy that is promoted claims its timeline with a writer id of its own, made of the one that it
 //! found and its own directory, and keeps the one it found: what was written under it is its past.
+//!
+//! Beside it lies what this host remembers of each repository ([`newest`]).
+
+pub mod newest;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

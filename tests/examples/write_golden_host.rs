@@ -28,13 +28,15 @@ fn main() {
     assert!(!target.exists(), "{} exists: fixtures are never replaced", target.display());
     for (name, standby) in [("copy", false), ("standby", true)] {
         let data = target.join(name);
-        durable::create_dir_all_durable(&data.join("highwater/claims")).expect("a directory");
+        for directory in ["claims", "newest"] {
+            durable::create_dir_all_durable(&data.join("highwater").join(directory)).expect("a directory");
+        }
         write_plan(&data, standby);
     }
     write_state(&target.join("copy/highwater"));
 }
 
-/// The state of a promoted copy, which has a writer of its own and the one it found; and its note of a claim.
+/// The state of a promoted copy, which has a writer of its own and the one it found; its notes of a claim and of the newest backup.
 fn write_state(directory: &Path) {
     let [lineage, repository, writer, earlier] =
         [LINEAGE, REPOSITORY, WRITER, EARLIER_WRITER].map(hex::encode);
@@ -59,7 +61,12 @@ fn write_state(directory: &Path) {
 "#
     );
     let note = format!("claims/00000002.{repository}");
-    for (name, text) in [("lineage.json", state), (&note, format!("{lineage} {writer}\n"))] {
+    let newest = format!("newest/{repository}");
+    for (name, text) in [
+        ("lineage.json", state),
+        (&note, format!("{lineage} {writer}\n")),
+        (&newest, format!("{lineage} 20261120T061000Z-0a1b2c3d\n")),
+    ] {
         durable::replace(&directory.join(name), &[text]).expect("a file");
     }
 }

@@ -1,9 +1,11 @@
 //! Proving a set-up: each thing that archiving and backups rest on is one line, ok or failed, with what to do.
 //!
-//! In the order a person would look: the data directory, the repositories and what one of them lacks, the connection, PostgreSQL's settings, and at the end
-//! a segment of WAL sent all the way and read back. What depends on something that failed is left out and says so.
+//! In the order a person would look: the data directory, the repositories and what one of them lacks, the connection, PostgreSQL's settings, a
+//! segment of WAL sent all the way and read back, and at the end whether what the repositories hold is whole. What depends on something
+//! that failed is left out and says so.
 
 mod findings;
+mod held;
 mod lag;
 mod repositories;
 mod round_trip;
@@ -39,6 +41,8 @@ pub async fn run(context: &Context, timeout: Duration) -> anyhow::Result<Finding
     if let Some(server) = session {
         round_trip(&server, &lineages, config, timeout, &mut findings).await;
     }
+    // Behind the round trip: what it has archived shows whether something is missing in front of it.
+    held::check(&lineages, config.data_dir()?, &mut findings).await;
     findings.note("retention", "none is configured: nothing in the repositories is ever deleted");
     findings.note("drill", "none is configured: that a backup comes back is proven by restoring it");
     Ok(findings)

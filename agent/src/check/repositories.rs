@@ -2,7 +2,7 @@
 
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::{BackupId, list_backups};
-use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
+use highwater_archive::probe::{Breach, ConditionalCreate, probe_conditional_create};
 use highwater_archive::repository::NameMode;
 use jiff::{SignedDuration, Timestamp};
 
@@ -117,14 +117,23 @@ async fn check_one(open: &OpenRepository, state: Option<&HostState>) -> anyhow::
     let honoured = probe_conditional_create(&**store, "").await?;
     let names = match (honoured, repository.info().names) {
         (ConditionalCreate::Honoured, _) => "conditional creates hold",
-        (ConditionalCreate::Ignored, NameMode::Content) => {
+        (ConditionalCreate::Ignored(_), NameMode::Content) => {
             "the store ignores conditional creates; names carry the content"
         }
-        (ConditionalCreate::Ignored, NameMode::Plain) => {
+        (ConditionalCreate::Ignored(Breach::Replaced), NameMode::Plain) => {
             return Err(crate::report::failed(
                 "the store ignores conditional creates, and this repository relies on them",
                 "two writers could overwrite each other unseen: make a new repository on this store, which will carry the \
                  content in its names",
+            ));
+        }
+        (ConditionalCreate::Ignored(breach), NameMode::Plain) => {
+            return Err(crate::report::failed(
+                format!(
+                    "the store's conditional creates do not hold in a race, and this repository relies on them: {breach}"
+                ),
+                "was the store overloaded, so that a lock of its own ended too early? two writers of one name could overwrite each other \
+                 unseen; if another check finds it again, make a new repository on this store, which will carry the content in its names",
             ));
         }
     };

@@ -28,11 +28,11 @@ pub async fn run(
     config: &Config,
     timeout: Duration,
 ) -> anyhow::Result<String> {
-    let failed_before = failures(&server.session).await?;
+    let before = Archiver::of(&server.session).await?;
     let segment = end_segment(&server.session).await?;
     let begun = Instant::now();
     for (repository, lineage) in lineages {
-        let archived = wait(server, lineage, segment, Wait { begun, timeout, failed_before })
+        let archived = wait(server, lineage, segment, Wait { begun, timeout, before })
             .await
             .with_context(|| format!("repository {repository}"))?;
         compare(&archived, segment, config.data_dir()?)
@@ -53,30 +53,41 @@ async fn end_segment(session: &Session) -> anyhow::Result<SegmentName> {
     name.parse().with_context(|| format!("PostgreSQL named a segment {name:?}"))
 }
 
-/// How long to wait, and what the archiver had failed at before.
+/// How long to wait, and what the archiver had done before.
 #[derive(Clone, Copy)]
 struct Wait {
     begun: Instant,
     timeout: Duration,
-    failed_before: i64,
+    before: Archiver,
 }
 
-/// Waits until the segment is in a repository.
+/// Waits until the segment is in a repository. The time is for one segment: it begins anew with each that the archiver is done with
+/// before this one. A store that cannot be asked for a while is asked again until then.
 async fn wait(
     server: &Server,
     lineage: &Lineage,
     segment: SegmentName,
     wait: Wait,
 ) -> anyhow::Result<Vec<u8>> {
-    let Wait { begun, timeout, failed_before } = wait;
+    let Wait { mut begun, timeout, before } = wait;
+    let mut known = before.archived;
     loop {
-        if let Some(bytes) = wal::get(lineage, &WalFile::Segment(segment)).await? {
-            return Ok(bytes);
+        let unread = match wal::get(lineage, &WalFile::Segment(segment)).await {
+            Ok(Some(bytes)) => return Ok(bytes),
+            Ok(None) => None,
+            Err(error) if error.is_permanent() => return Err(error.into()),
+            Err(error) => Some(error),
+        };
+        let now = Archiver::of(&server.session).await?;
+        if now.archived > known && now.is_before(segment) {
+            (begun, known) = (Instant::now(), now.archived);
         }
-        let failed = failures(&server.session).await? > failed_before;
         if begun.elapsed() >= timeout {
+            if let Some(error) = unread {
+                return Err(error.into());
+            }
             let message = format!("{segment} did not arrive within {} s", timeout.as_secs());
-            let hint = if failed {
+            let hint = if now.failed > before.failed {
                 "the archive_command failed meanwhile: the server's log has its error"
             } else {
                 "the archiver may be behind: see pg_stat_archiver and the .ready files in pg_wal/archive_status; or the \
@@ -88,10 +99,33 @@ async fn wait(
     }
 }
 
-async fn failures(session: &Session) -> Result<i64, PgError> {
-    let what = "tell how its archiver fares";
-    let row = session.row("SELECT failed_count FROM pg_stat_archiver", &[], what).await?;
-    row.try_get(0).map_err(|error| PgError::query(what, &error))
+/// What PostgreSQL's archiver has done so far.
+#[derive(Clone, Copy)]
+struct Archiver {
+    archived: i64,
+    failed: i64,
+    last: Option<SegmentName>,
+}
+
+impl Archiver {
+    async fn of(session: &Session) -> Result<Self, PgError> {
+        let what = "tell how its archiver fares";
+        let sql = "SELECT archived_count, failed_count, last_archived_wal FROM pg_stat_archiver";
+        let row = session.row(sql, &[], what).await?;
+        let wrong = |error| PgError::query(what, &error);
+        let last: Option<String> = row.try_get(2).map_err(wrong)?;
+        Ok(Self {
+            archived: row.try_get(0).map_err(wrong)?,
+            failed: row.try_get(1).map_err(wrong)?,
+            // A history file or the like is no segment.
+            last: last.and_then(|name| name.parse().ok()),
+        })
+    }
+
+    /// Whether it has not come to this segment yet.
+    fn is_before(&self, segment: SegmentName) -> bool {
+        self.last.is_none_or(|last| last < segment)
+    }
 }
 
 /// Compares what came back with PostgreSQL's own file, if that is still there.

@@ -13,6 +13,8 @@ use crate::config::{Config, RepositoryConfig};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::host_state::HostState;
+use crate::host_state::newest::{Newest, went_back};
+use crate::report;
 use crate::repositories::{self, Failed, OpenRepository};
 use crate::silence::Silence;
 
@@ -125,7 +127,22 @@ async fn one(
         archive_deadline: Duration::from_secs(args.archive_timeout),
         quiet: context.json,
     };
-    backup::run(config, &destination, &options, &*context.clock).await
+    let newest = Newest::of(config.data_dir()?, &lineage);
+    if let Some(gone) = newest.gone(&lineage).await? {
+        let (message, hint) = went_back(&gone);
+        report::line(&format!("warning: repository {}: {message}", repository.name));
+        report::line(&format!("hint: {hint}"));
+    }
+    let manifest = backup::run(config, &destination, &options, &*context.clock).await?;
+    if let Err(error) = newest.remember(&manifest.backup) {
+        // The backup is sound; only that it is gone would not be seen.
+        report::line(&format!(
+            "warning: this host cannot remember backup {}: {}",
+            manifest.backup,
+            report::message(&error)
+        ));
+    }
+    Ok(manifest)
 }
 
 fn tell(said: &mut String, repository: &str, manifest: &Manifest) -> std::fmt::Result {

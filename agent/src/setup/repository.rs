@@ -63,7 +63,7 @@ pub async fn prepare(
             None => {
                 let names = match probe_conditional_create(&*store, "").await? {
                     ConditionalCreate::Honoured => NameMode::Plain,
-                    ConditionalCreate::Ignored => NameMode::Content,
+                    ConditionalCreate::Ignored(_) => NameMode::Content,
                 };
                 let params = CreateParams { names, extent_bytes: DEFAULT_EXTENT_BYTES, now: clock.now() };
                 Repository::create(store, params).await?

@@ -237,7 +237,7 @@ async fn load_timelines(
 }
 
 /// What is missing between the segments of one timeline.
-fn gaps_within(timeline: TimelineId, segments: &SegmentSet, size: WalSegmentSize) -> Vec<Gap> {
+pub fn gaps_within(timeline: TimelineId, segments: &SegmentSet, size: WalSegmentSize) -> Vec<Gap> {
     let own = TimelineHistory::root(timeline).ancestry();
     let neighbours = segments.runs().iter().zip(segments.runs().iter().skip(1));
     neighbours

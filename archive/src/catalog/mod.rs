@@ -17,7 +17,7 @@ mod windows;
 
 pub use error::CatalogError;
 pub use joined::Holding;
-pub use load::{BackupEntry, BrokenObject, Catalog, TimelineEntry};
+pub use load::{BackupEntry, BrokenObject, Catalog, TimelineEntry, gaps_within};
 pub use resolve::{ResolveError, resolve};
 pub use windows::{ReachableWindow, windows};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use highwater_tests::{Cluster, Finished, Highwater, Scratch, for_each_major, newest};
 
-use crate::ground::{archiving, archiving_as};
+use crate::ground::{archive_one, archiving, archiving_as, copy};
 
 /// The lines of a check, by name: status, message and hint.
 type Lines = BTreeMap<String, (String, String, String)>;
@@ -145,4 +145,45 @@ fn an_ordinary_role_is_told_what_to_grant() {
         assert_eq!(code, Some(0), "{lines:#?}");
         cluster.stop();
     });
+}
+
+/// I9: that an older copy was put in the place of a repository is found out by what this host remembers, and the WAL that went with
+/// it by what was archived since. A new backup leads on; what is lost stays told.
+#[test]
+fn a_repository_that_went_back_is_found_out() {
+    let scratch = Scratch::new();
+    let builder = Cluster::builder(newest(), &scratch, "main").wal_segment_mb(1);
+    let (cluster, highwater) = archiving_as(builder, &scratch);
+    highwater.ok(&["backup", "--fast-checkpoint"]);
+    archive_one(&cluster);
+    copy(&scratch.join("primary"), &scratch.join("older"));
+    let lost = archive_one(&cluster);
+    let made = highwater.json(&["backup", "--fast-checkpoint"]);
+    let gone = made["backups"][0]["backup"].as_str().unwrap();
+    let (code, lines) = checks(&highwater);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    assert!(lines["WAL of primary"].1.contains(gone), "{lines:#?}");
+    archive_one(&cluster);
+
+    std::fs::rename(scratch.join("primary"), scratch.join("newer")).unwrap();
+    std::fs::rename(scratch.join("older"), scratch.join("primary")).unwrap();
+    let (_, lines) = checks(&highwater);
+    let (status, message, hint) = &lines["history of primary"];
+    assert_eq!(status, "failed");
+    assert!(message.contains("went back") && message.contains(gone), "{message}");
+    assert!(hint.contains("older copy"), "{hint}");
+    let (status, message, hint) = &lines["WAL of primary"];
+    assert_eq!(status, "failed");
+    assert!(message.contains(&lost) && hint.contains("run highwater backup now"), "{message} {hint}");
+    assert_eq!(lines["WAL round trip"].0, "ok");
+
+    let told = highwater.run(&["backup", "--fast-checkpoint"]);
+    assert_eq!(told.code, Some(0), "{told}");
+    assert!(told.stderr.contains("went back") && told.stderr.contains(gone), "{told}");
+    let (code, lines) = checks(&highwater);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let (status, message, _) = &lines["earlier WAL of primary"];
+    assert_eq!(status, "note");
+    assert!(message.contains(&lost), "{message}");
+    cluster.stop();
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_archive::clock::{Clock, SystemClock};
-use highwater_archive::probe::{ConditionalCreate, probe_conditional_create};
+use highwater_archive::probe::{Breach, ConditionalCreate, probe_conditional_create};
 use highwater_archive::store::local::LocalStore;
 use highwater_archive::store::memory::MemoryStore;
 use highwater_archive::store::{self, Created, Store, StoreError, StoreSpec};
@@ -227,7 +227,8 @@ async fn the_probe_finds_a_store_that_ignores_conditions() {
     let server = S3Server::start();
     server.faults().ignore_conditions(true);
     let store = server.store("p").expect("open");
-    assert_eq!(probe_conditional_create(&*store, "").await.expect("probe"), ConditionalCreate::Ignored);
+    let found = probe_conditional_create(&*store, "").await.expect("probe");
+    assert_eq!(found, ConditionalCreate::Ignored(Breach::Replaced));
     assert_eq!(server.objects().keys(), Vec::<String>::new());
 }
 
