@@ -369,11 +369,39 @@ def decoded(path):
 
 
 def inside(root, path):
-    """`path` below `root`, refused if it leads elsewhere."""
+    """`path` below `root`, refused if it leads elsewhere: by its own text, or through a link of the file list."""
     parts = decoded(path).split(b"/")
     if any(part in (b"", b".", b"..") for part in parts):
         raise Damaged(f"{path!r}: not a path inside the data directory")
-    return os.path.join(os.fsencode(root), *parts)
+    place = os.fsencode(root)
+    for number, part in enumerate(parts, 1):
+        place = os.path.join(place, part)
+        # The links of tablespaces lead to directories that were made here.
+        if os.path.islink(place) and not (number == 2 and parts[0] == b"pg_tblspc"):
+            raise Damaged(f"{path!r}: lies behind a link, or in the place of one")
+    return place
+
+
+# Never links of the file list.
+DIRECTORIES = ("global", "pg_tblspc", "pg_wal", "highwater")
+
+
+def link_target(path, target, tablespaces):
+    """The target of the link `path`, refused if it may leave the data directory, or the tablespace that the link lies in.
+
+    The way up comes first and is no longer than the way to the link: a `..` behind a name would lead up from wherever that
+    name leads.
+    """
+    parts = path.split("/")
+    apart = parts[0] == "pg_tblspc" and len(parts) > 2 and parts[1] in tablespaces
+    depth = len(parts) - (3 if apart else 1)
+    way = [part for part in target.split("/") if part not in ("", ".")]
+    up = next((number for number, part in enumerate(way) if part != ".."), len(way))
+    if not target or target.startswith("/") or "\0" in target or up > depth or ".." in way[up:]:
+        raise Damaged(f"{path!r}: the link leads to {target!r}, which may be outside the data directory")
+    if path in DIRECTORIES or parts[0] == "pg_tblspc" and len(parts) == 2:
+        raise Damaged(f"{path!r}: is a link, where a directory belongs")
+    return target.encode()
 
 
 def write_file(path, size, mode, mtime, chunks):
@@ -423,6 +451,8 @@ def files(cluster, arguments):
             modes.append((path, line["mode"]))
         elif "link" in line:
             # Never where the original was: that may be in use. The map below follows.
+            if not re.fullmatch("pg_tblspc/[0-9]+", line["link"]):
+                raise Damaged(f"{line['link']!r}: not the link of a tablespace")
             oid = line["link"].rsplit("/", 1)[1]
             targets[oid] = tablespaces / oid
             targets[oid].mkdir(parents=True, mode=0o700)
@@ -430,17 +460,21 @@ def files(cluster, arguments):
             os.symlink(targets[oid], inside(root, line["link"]))
             modes.append((os.fsencode(targets[oid]), line["mode"]))
         elif "symlink" in line:
-            os.symlink(decoded(line["target"]), inside(root, line["symlink"]))
+            os.symlink(link_target(line["symlink"], line["target"], targets), inside(root, line["symlink"]))
         elif "file" in line or "outside" in line:
             pending = line
         else:
             raise Damaged(f"a line of the file list is of no known form: {sorted(line)}")
     finish(pending)
 
-    (root / "backup_label").write_text(manifest["backup_label"])
+    def put(name, text):
+        with open(inside(root, name), "w") as file:
+            file.write(text)
+
+    put("backup_label", manifest["backup_label"])
     if manifest["tablespace_map"]:
         lines = (line.split(" ", 1)[0] for line in manifest["tablespace_map"].splitlines() if line)
-        (root / "tablespace_map").write_text("".join(f"{oid} {targets[oid]}\n" for oid in lines if oid in targets))
+        put("tablespace_map", "".join(f"{oid} {targets[oid]}\n" for oid in lines if oid in targets))
     for path, mode in reversed(modes):
         os.chmod(path, mode)
     # Last, as a data directory without it does not start.

@@ -1,6 +1,7 @@
 //! The format never changes unnoticed: repositories that were written once are read by today's code, and by
 //! `docs/decrypt.py`, which knows nothing of ours. `tests/fixtures/format-1/README.md` says what they hold.
 
+mod hostile;
 mod independent;
 mod versions;
 
