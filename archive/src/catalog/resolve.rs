@@ -1,7 +1,8 @@
 //! From a target to a plan: reads indexes in WAL order, and lets `highwater_pitr::plan` decide.
 //!
 //! One pass for each backup that could serve, newest first. A transaction or a restore point that the newest backup's WAL does
-//! not hold is looked for in front of it, from the next older backup on, and there only up to where the pass before began.
+//! not hold is looked for in front of it, from the next older backup on, and there only up to where the pass before began. WAL that is
+//! missing or broken ends no such search: what an older backup reaches before it is reached.
 
 use futures::StreamExt;
 use highwater_pitr::index::TransactionKind;
@@ -103,7 +104,10 @@ pub(super) async fn resolve_on(
         Err(why) => return Err(refuse(ground, source, target, Some(ancestry), why).await?),
     };
 
+    // What is looked for by its name may lie in front of WAL that is lost, or of a backup whose own is: from an older one it is reached.
+    let is_sought = matches!(target, RecoveryTarget::Xid { .. } | RecoveryTarget::RestorePoint { .. });
     let mut why = None;
+    let mut in_the_way = None;
     let mut seen_from = None;
     for candidate in usable {
         match scan(ground, source, target, ancestry, candidate, seen_from).await? {
@@ -141,18 +145,22 @@ pub(super) async fn resolve_on(
                 why = Some(not_found);
             }
             Scanned::Refused(refused) => {
-                why = Some(refused);
-                break;
+                in_the_way.get_or_insert((refused, None));
             }
             Scanned::Broken { segment, what } => {
-                // What lies behind it cannot be reached either: the window that is shown ends before it.
-                let before = ground.without(segment);
-                let why = RefusalReason::BrokenWal { what };
-                return Err(refuse(&before, source, target, Some(ancestry), why).await?);
+                in_the_way.get_or_insert((RefusalReason::BrokenWal { what }, Some(segment)));
             }
         }
+        if in_the_way.is_some() && !is_sought {
+            break;
+        }
     }
-    let why = why.unwrap_or(RefusalReason::NoBackup);
+    if let Some((why, Some(segment))) = in_the_way {
+        // What lies behind it cannot be reached either: the window that is shown ends before it.
+        return Err(refuse(&ground.without(segment), source, target, Some(ancestry), why).await?);
+    }
+    // That something is not there is only known of what could be looked at.
+    let why = in_the_way.map(|(refused, _)| refused).or(why).unwrap_or(RefusalReason::NoBackup);
     Err(refuse(ground, source, target, Some(ancestry), why).await?)
 }
 

@@ -377,6 +377,44 @@ async fn segments_that_do_not_open_or_do_not_join_are_holes() {
     assert_eq!(plan(&ground, &wal, time(55), None, None).await.backup.id, "b");
 }
 
+/// A backup whose own WAL is lost or does not open serves nothing, and stands in nobody's way: what was committed before it is reached from
+/// an older one. What the lost WAL may hold is not said to be nowhere.
+#[tokio::test]
+async fn what_is_sought_is_found_in_front_of_what_is_lost() {
+    let (whole, _, histories) = promoted();
+    let points = [backup("a", 1, 2, 2), backup("b", 1, 4, 5), backup("c", 2, 8, 9)];
+    let point = |name: &str| RecoveryTarget::RestorePoint { name: name.to_owned() };
+    let missing =
+        |why: &RefusalReason| matches!(why, RefusalReason::MissingWal { gap } if gap.first == name(1, 5));
+    let broken =
+        |why: &RefusalReason| matches!(why, RefusalReason::BrokenWal { what } if what.contains("00000005"));
+    for is_lost in [true, false] {
+        let mut wal = Wal { indexes: whole.indexes.clone(), ..Wal::default() };
+        match is_lost {
+            true => drop(wal.indexes.remove(&name(1, 5))),
+            false => wal.unreadable.push(name(1, 5)),
+        }
+        let ground = wal.ground(&points, &histories);
+        for (target, backup) in
+            [(xid(91), "c"), (xid(102), "c"), (xid(32), "a"), (xid(42), "a"), (point("3"), "a")]
+        {
+            assert_eq!(plan(&ground, &wal, target.clone(), None, None).await.backup.id, backup, "{target}");
+        }
+        // In the hole, behind it in front of c's end, and nowhere that could be looked at.
+        for target in [xid(51), xid(71), point("6"), xid(5), point("nowhere")] {
+            let refused = refusal(&ground, &wal, target.clone(), None, None).await;
+            assert!(
+                if is_lost { missing(&refused.why) } else { broken(&refused.why) },
+                "{target}: {refused}"
+            );
+            assert!(refused.window.is_some(), "{target}: {refused}");
+        }
+        // Asked for by its name, the backup is the only one that may serve.
+        let refused = refusal(&ground, &wal, xid(32), None, Some("b")).await;
+        assert!(if is_lost { missing(&refused.why) } else { broken(&refused.why) }, "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn what_lies_in_front_of_a_backup_is_read_once() {
     let (wal, points, histories) = promoted();
