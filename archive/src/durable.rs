@@ -11,6 +11,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
@@ -154,23 +155,49 @@ pub fn replace_below<C: AsRef<[u8]>>(root: &Path, below: &Path, chunks: &[C]) ->
         move |source| DurableError::Io { operation, path, source }
     };
     let (parent, name) = split(below)?;
-    let mut directory = at::open_directory_path(root).map_err(fail("open the directory of"))?;
-    for component in parent.components() {
-        let one = match component {
-            Component::Normal(one) => one,
-            Component::CurDir => continue,
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
-                return Err(DurableError::NoFileName { path: path.clone() });
-            }
-        };
-        directory = at::open_directory(&directory, one).map_err(fail("open the directory of"))?;
-    }
+    let directory = open_below(root, parent, &path)?.map_err(fail("open the directory of"))?;
     let mut temp = at::Temp::create(&directory).map_err(fail("create a temporary file beside"))?;
     temp.write(chunks).map_err(fail("write"))?;
     let file = temp.file().map_err(fail("open"))?;
     temp.replace(name).map_err(fail("replace"))?;
     at::fsync(&directory).map_err(fail("fsync the directory of"))?;
     Ok(file)
+}
+
+/// Removes the file `below` the directory `root` durably, no directory on the way being reached through a link; an absent one is
+/// success, and so is one whose directory is absent.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_below(root: &Path, below: &Path) -> Result<(), DurableError> {
+    let path = root.join(below);
+    let fail = |operation| {
+        let path = path.clone();
+        move |source| DurableError::Io { operation, path, source }
+    };
+    let (parent, name) = split(below)?;
+    let directory = match open_below(root, parent, &path)? {
+        Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Ok(()),
+        answer => answer.map_err(fail("open the directory of"))?,
+    };
+    at::unlink(&directory, name).map_err(fail("remove"))?;
+    at::fsync(&directory).map_err(fail("fsync the directory of"))
+}
+
+/// Opens the directory `parent` below `root`, each on the way by itself and not through a link. `path` is what is asked for, for messages.
+fn open_below(root: &Path, parent: &Path, path: &Path) -> Result<io::Result<OwnedFd>, DurableError> {
+    let mut directory = at::open_directory_path(root);
+    for component in parent.components() {
+        let one = match component {
+            Component::Normal(one) => one,
+            Component::CurDir => continue,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(DurableError::NoFileName { path: path.to_owned() });
+            }
+        };
+        directory = directory.and_then(|above| at::open_directory(&above, one));
+    }
+    Ok(directory)
 }
 
 /// Makes `path` and all its missing parents with mode 0700 and fsyncs the parent of each, also where another process made

@@ -6,17 +6,18 @@
 
 use std::path::{Path, PathBuf};
 
-use highwater_archive::durable;
+use highwater_archive::durable::{self, DurableError};
 use highwater_pitr::control::ControlFile;
 use highwater_pitr::target::TargetAction;
 
+use crate::below;
 use crate::conf_file::{self, is_on, last_value};
 use crate::error::RestoreError;
 use crate::host::{self, Resorted, SCRIPT_FILE};
 use crate::in_effect;
 use crate::listening::Listening;
-use crate::outside::{self, give};
-use crate::ownership::{self, Account};
+use crate::outside;
+use crate::ownership::Account;
 use crate::plan_file::{self, PLAN_FILE, PlanBounds, RepositoryToPlan};
 use crate::preflight::{Preflight, Request};
 use crate::rebuild::{Claimed, OWN_DIRECTORY};
@@ -93,10 +94,7 @@ fn write(
         first_segment: plan.segment_name(plan.first_segment),
         end: (!request.standby).then(|| (plan.last_segment_name(), plan.stop.end)),
     };
-    plan_file::write(data_dir, &bounds, repositories, now)?;
-    for file in plan_file::files() {
-        give(&data_dir.join(file), owner, 0o600)?;
-    }
+    plan_file::write(data_dir, &bounds, repositories, owner, now)?;
 
     let original = Path::new(&manifest.data_directory);
     let main = placed.config_file.clone().unwrap_or_else(|| data_dir.join("postgresql.conf"));
@@ -176,24 +174,13 @@ pub fn write_reindex(
 ) -> Result<(), RestoreError> {
     if resorted.is_empty() {
         // One that an earlier restore left in a directory that was brought back in place would speak of another host or time.
-        return remove_script(data_dir);
+        return Ok(durable::remove_below(data_dir, Path::new(SCRIPT_FILE))?);
     }
     let text = host::script(preflight.manifest.postgresql.major, resorted);
     put(data_dir, SCRIPT_FILE, text.as_bytes(), preflight.owner.as_ref(), 0o600)
 }
 
-fn remove_script(data_dir: &Path) -> Result<(), RestoreError> {
-    let path = data_dir.join(SCRIPT_FILE);
-    match std::fs::remove_file(&path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(RestoreError::Io { what: "remove", path, source })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes a file of the data directory, durably, with owner and mode. The directories on the way belong to the server's user by now, and
-/// none of them is believed to be one by its name.
+/// Writes a file of the data directory, durably, with owner and mode.
 fn put(
     data_dir: &Path,
     name: &str,
@@ -201,13 +188,7 @@ fn put(
     owner: Option<&Account>,
     mode: u32,
 ) -> Result<(), RestoreError> {
-    use rustix::fs::Mode;
-    let failed = |what| move |source| RestoreError::Io { what, path: data_dir.join(name), source };
-    let file = durable::replace_below(data_dir, Path::new(name), &[content])?;
-    ownership::give(&file, owner).map_err(failed("give away"))?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
-        .map_err(|errno| failed("set the mode of")(errno.into()))?;
-    file.sync_all().map_err(failed("fsync"))
+    Ok(below::put(data_dir, Path::new(name), &[content], owner, mode)?)
 }
 
 fn path_text(path: &Path) -> Result<String, RestoreError> {
@@ -217,11 +198,12 @@ fn path_text(path: &Path) -> Result<String, RestoreError> {
 }
 
 fn auto_conf(data_dir: &Path) -> Result<String, RestoreError> {
-    let path = data_dir.join(AUTO_CONF);
-    match std::fs::read(&path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(source) => Err(RestoreError::Io { what: "read", path, source }),
+    match below::read(data_dir, Path::new(AUTO_CONF)) {
+        Ok((bytes, _)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(DurableError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(String::new())
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -275,40 +257,6 @@ fn tls_off(configuration: &str, data_dir: &Path, notes: &mut Vec<String>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A script of an earlier restore is not left to be run.
-    #[test]
-    fn an_old_script_is_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        remove_script(directory.path()).unwrap();
-        std::fs::create_dir(directory.path().join(OWN_DIRECTORY)).unwrap();
-        let script = directory.path().join(SCRIPT_FILE);
-        durable::replace(&script, &[b"x"]).unwrap();
-        remove_script(directory.path()).unwrap();
-        assert!(!script.exists());
-    }
-
-    /// `pg_control` is written into the directory `global`, and not to where a link of that name leads.
-    #[test]
-    fn nothing_is_written_through_a_link() {
-        let directory = tempfile::tempdir().unwrap();
-        let (data, elsewhere) = (directory.path().join("data"), directory.path().join("elsewhere"));
-        for made in [&data, &elsewhere] {
-            std::fs::create_dir(made).unwrap();
-        }
-        std::os::unix::fs::symlink("../elsewhere", data.join("global")).unwrap();
-        let refused = put(&data, "global/pg_control", b"x", None, 0o600).unwrap_err();
-        assert!(refused.to_string().contains("global/pg_control"), "{refused}");
-        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
-        std::fs::remove_file(data.join("global")).unwrap();
-        std::fs::create_dir(data.join("global")).unwrap();
-        put(&data, "global/pg_control", b"x", None, 0o640).unwrap();
-        let mode = std::os::unix::fs::MetadataExt::mode(&data.join("global/pg_control").metadata().unwrap());
-        assert_eq!(
-            (mode & 0o777, std::fs::read(data.join("global/pg_control")).unwrap()),
-            (0o640, b"x".to_vec())
-        );
-    }
 
     #[test]
     fn tls_without_its_key_is_off() {

@@ -9,6 +9,7 @@
 //! Never here: schedules, the command line.
 
 pub mod begin;
+pub(crate) mod below;
 pub mod conf_file;
 pub mod contents;
 pub mod error;

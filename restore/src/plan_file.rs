@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use highwater_archive::durable::{self, DurableError};
+use highwater_archive::durable::DurableError;
 use highwater_archive::keyring::{Keyring, KeyringError, Unlock};
 use highwater_archive::lineage::{Lineage, LineageError, LineageRecord};
 use highwater_archive::names::ClusterName;
@@ -19,6 +19,9 @@ use highwater_pitr::lsn::Lsn;
 use highwater_pitr::segment::{SegmentName, WalFile, WalSegmentSize};
 use highwater_pitr::timeline::{Ancestor, Ancestry, TimelineHistory, TimelineId};
 use serde::{Deserialize, Serialize};
+
+use crate::below;
+use crate::ownership::Account;
 
 /// The plan's place below the data directory.
 pub const PLAN_FILE: &str = "highwater/restore.json";
@@ -190,7 +193,7 @@ pub struct RepositoryToPlan<'a> {
     pub lineage: &'a Lineage,
 }
 
-/// Writes the plan and its secrets below `data_dir`, durably, both readable by nobody else.
+/// Writes the plan and its secrets below `data_dir`, durably, both readable by `owner` and nobody else.
 ///
 /// # Errors
 /// [`PlanFileError::Keyring`], [`PlanFileError::Durable`].
@@ -198,6 +201,7 @@ pub fn write(
     data_dir: &Path,
     bounds: &PlanBounds,
     repositories: &[RepositoryToPlan<'_>],
+    owner: Option<&Account>,
     now: jiff::Timestamp,
 ) -> Result<PlanFile, PlanFileError> {
     let (identity, key_text) = Unlock::generate(now);
@@ -239,8 +243,10 @@ pub fn write(
     let malformed =
         |error: serde_json::Error| PlanFileError::Malformed { path: path.clone(), reason: error.to_string() };
     let secrets = serde_json::to_vec_pretty(&secrets).map_err(malformed)?;
-    durable::replace(&path.with_file_name(SECRETS_FILE), &[secrets])?;
-    durable::replace(&path, &[serde_json::to_vec_pretty(&plan).map_err(malformed)?])?;
+    let text = serde_json::to_vec_pretty(&plan).map_err(malformed)?;
+    let [plan_file, secrets_file] = files();
+    below::put(data_dir, &secrets_file, &[&secrets], owner, 0o600)?;
+    below::put(data_dir, &plan_file, &[&text], owner, 0o600)?;
     Ok(plan)
 }
 

@@ -110,7 +110,7 @@ fn write_plan(data: &Path, standby: bool) {
     let lineage = lineage(now);
     let repositories = [("primary", &s3), ("second", &local), ("third", &az)]
         .map(|(name, store)| RepositoryToPlan { name, store, lineage: &lineage });
-    plan_file::write(data, &bounds, &repositories, now).expect("a plan");
+    plan_file::write(data, &bounds, &repositories, None, now).expect("a plan");
 }
 
 fn lineage(now: jiff::Timestamp) -> Lineage {

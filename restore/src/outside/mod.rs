@@ -18,6 +18,7 @@ use highwater_archive::manifest::Manifest;
 
 pub use relocation::Relocation;
 
+use crate::below;
 use crate::conf_file::{self, last_value};
 use crate::error::RestoreError;
 use crate::ownership::Account;
@@ -80,7 +81,8 @@ pub fn place(
         make_missing(directory, owner)?;
     }
     for (original, now) in relocation.files() {
-        put(&kept_at(&kept, original), now, relocation.replaces(now), owner)?;
+        let kept = below::read(data_dir, &kept_at(Path::new(OUTSIDE_DIRECTORY), original))?;
+        put(kept, now, relocation.replaces(now), owner)?;
     }
     let mut placed = Placed::default();
     if let Some(directory) = &relocation.directory
@@ -99,8 +101,7 @@ pub fn place(
                 let path = data_dir.join(name);
                 let content = minimal(manifest, setting, &kept_at(&kept, original), owner);
                 // What the data directory of such a host holds under this name was never read by the server.
-                durable::replace(&path, &[content])?;
-                give(&path, owner, 0o600)?;
+                below::put(data_dir, Path::new(name), &[content.as_bytes()], owner, 0o600)?;
                 placed.notes.push(format!(
                     "{} lay outside the data directory: it is kept as {}, and a minimal {name} is in its place",
                     original.display(),
@@ -123,12 +124,16 @@ fn kept_at(kept: &Path, original: &Path) -> PathBuf {
     kept.join(original.strip_prefix("/").unwrap_or(original))
 }
 
-/// Copies a kept file to its new place, with its mode; in place of what an earlier attempt has made there, and of nothing else.
-fn put(kept: &Path, now: &Path, replaces: bool, owner: Option<&Account>) -> Result<(), RestoreError> {
+/// Puts what a kept file held into its new place, with its mode; in place of what an earlier attempt has made there, and of nothing else.
+fn put(
+    (content, mode): (Vec<u8>, u32),
+    now: &Path,
+    replaces: bool,
+    owner: Option<&Account>,
+) -> Result<(), RestoreError> {
     if let Some(parent) = now.parent() {
         make_missing(parent, owner)?;
     }
-    let (mode, content) = (mode_of(kept)?, read(kept)?);
     if replaces {
         durable::replace(now, &[content])?;
     } else if durable::write_new(now, &[content])? == durable::Published::Exists {
@@ -195,14 +200,14 @@ pub(crate) fn append_block(
     lines: &[String],
     owner: Option<&Account>,
 ) -> Result<(), RestoreError> {
-    let mode = mode_of(config)?;
-    let mut text = read(config)?;
+    let unnamed = || RestoreError::Unwritable { text: config.display().to_string() };
+    let (home, name) = config.parent().zip(config.file_name()).ok_or_else(unnamed)?;
+    let (mut text, mode) = below::read(home, Path::new(name))?;
     if !text.ends_with(b"\n") {
         text.push(b'\n');
     }
     let block = format!("{RECOVERY_BEGIN}\n{}\n{RECOVERY_END}\n", lines.join("\n"));
-    durable::replace(config, &[text.as_slice(), block.as_bytes()])?;
-    give(config, owner, mode)
+    Ok(below::put(home, Path::new(name), &[&text, block.as_bytes()], owner, mode)?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RestoreError> {
@@ -228,4 +233,34 @@ pub(crate) fn give(path: &Path, owner: Option<&Account>, mode: u32) -> Result<()
     crate::ownership::give(&file, owner).map_err(failed("give away"))?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
         .map_err(|errno| failed("set the mode of")(errno.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The directory is the server's user's, who must not get at what root may read: a link that leads out of it is not followed, and
+    /// one within is.
+    #[test]
+    fn nothing_from_elsewhere_gets_into_a_configuration() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (data, theirs) = (scratch.path().join("data"), scratch.path().join("shadow"));
+        std::fs::create_dir(&data).unwrap();
+        durable::replace(&theirs, &[b"hunter2"]).unwrap();
+        let config = data.join("postgresql.conf");
+        std::os::unix::fs::symlink("../shadow", &config).unwrap();
+        let refused = append_block(&config, &["port = 1".to_owned()], None).unwrap_err();
+        assert!(refused.to_string().contains("leads out of the directory"), "{refused}");
+        assert!(config.is_symlink());
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"hunter2");
+
+        std::fs::remove_file(&config).unwrap();
+        durable::replace(&data.join("base.conf"), &[b"port = 2"]).unwrap();
+        std::os::unix::fs::symlink("base.conf", &config).unwrap();
+        append_block(&config, &["port = 1".to_owned()], None).unwrap();
+        assert!(!config.is_symlink());
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.starts_with(&format!("port = 2\n{RECOVERY_BEGIN}\nport = 1\n")), "{text}");
+        assert_eq!(std::fs::read(data.join("base.conf")).unwrap(), b"port = 2");
+    }
 }

@@ -1,6 +1,7 @@
 //! What a plan needs, keeps to itself, and refuses.
 
 use super::*;
+use highwater_archive::durable;
 use highwater_archive::names::{ClusterId, LineageId};
 use highwater_archive::store::SecretString;
 use highwater_archive::testing;
@@ -20,6 +21,10 @@ fn bounds(end: Option<(&str, &str)>) -> PlanBounds {
 
 fn written(end: Option<(&str, &str)>, directory: &Path) -> PlanFile {
     std::fs::create_dir(directory.join("highwater")).unwrap();
+    try_written(end, directory).unwrap()
+}
+
+fn try_written(end: Option<(&str, &str)>, directory: &Path) -> Result<PlanFile, PlanFileError> {
     let now = jiff::Timestamp::UNIX_EPOCH;
     let spec = StoreSpec {
         url: "s3://bucket/prefix".into(),
@@ -31,7 +36,21 @@ fn written(end: Option<(&str, &str)>, directory: &Path) -> PlanFile {
     let store = store::open(&spec).unwrap();
     let lineage = testing::remembered(store, testing::info(), testing::record(testing::CLUSTER));
     let repositories = [RepositoryToPlan { name: "primary", store: &spec, lineage: &lineage }];
-    write(directory, &bounds(end), &repositories, now).unwrap()
+    write(directory, &bounds(end), &repositories, None, now)
+}
+
+/// The secrets of the stores go into the data directory, and not to where somebody's link leads.
+#[test]
+fn no_secret_is_written_through_a_link() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, elsewhere) = (scratch.path().join("data"), scratch.path().join("elsewhere"));
+    for made in [&data, &elsewhere] {
+        std::fs::create_dir(made).unwrap();
+    }
+    std::os::unix::fs::symlink("../elsewhere", data.join("highwater")).unwrap();
+    let refused = try_written(None, &data).unwrap_err();
+    assert!(refused.to_string().contains("highwater/restore.secrets"), "{refused}");
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
 
 fn scope(plan: &PlanFile, file: &str) -> Scope {

@@ -43,6 +43,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "in_effect",
             "listening",
             "ownership",
+            "below",
             "places",
             "tablespaces",
             "filled",

@@ -66,7 +66,7 @@ impl Host {
             first_segment: first.parse().unwrap(),
             end: None,
         };
-        let plan = plan_file::write(&data, &bounds, &[], Timestamp::UNIX_EPOCH).unwrap();
+        let plan = plan_file::write(&data, &bounds, &[], None, Timestamp::UNIX_EPOCH).unwrap();
         let destination = data.join("pg_wal/RECOVERYXLOG");
         let clock = Hurried(Mutex::new(Timestamp::UNIX_EPOCH));
         let request = Request {
