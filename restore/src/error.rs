@@ -176,6 +176,16 @@ pub enum RestoreError {
         /// Needed bytes.
         needed: u64,
     },
+    /// A filesystem that cannot hold so many files, whatever space it has.
+    #[error("on the filesystem of {} {free} more files can be made and {needed} are needed", path.display())]
+    NoInodes {
+        /// A directory on the filesystem.
+        path: PathBuf,
+        /// Inodes free.
+        free: u64,
+        /// Files and directories that will be made.
+        needed: u64,
+    },
     /// The owner of the files could not run `restore_command`.
     #[error("user {user} cannot run {}: {reason}", program.display())]
     Unrunnable {
@@ -358,6 +368,10 @@ impl RestoreError {
             Self::NoSpace { .. } => {
                 Some("free space there, or put a part elsewhere with --tablespace-map or --wal-dir".into())
             }
+            Self::NoInodes { .. } => Some(
+                "remove files there, or make it with more inodes; or put a part elsewhere with --tablespace-map or --wal-dir"
+                    .into(),
+            ),
             Self::Unrunnable { .. } => {
                 Some("restore_command runs as that user: install highwater where it can be run, such as /usr/local/bin".into())
             }
@@ -416,6 +430,7 @@ impl RestoreError {
             | Self::Unarchived { .. }
             | Self::WrongOwner { .. }
             | Self::NoSpace { .. }
+            | Self::NoInodes { .. }
             | Self::Unrunnable { .. }
             | Self::Unreadable { .. }
             | Self::Unwritable { .. }

@@ -19,6 +19,7 @@ pub mod finish;
 pub mod host;
 pub mod in_effect;
 pub mod includes;
+pub(crate) mod inodes;
 pub mod kept_wal;
 pub mod listening;
 pub mod mounted;

@@ -5,7 +5,7 @@
 //! the target without a gap; the backup's manifest is there and authentic, and where there is something to lose its whole file list
 //! and every pack too; every tablespace has a place; the owner exists
 //! here and can run `restore_command`; every place can be written and be entered by the server's user, and no configuration file
-//! stands where one is to be put; there is space on each filesystem; a server of its major is here, and where it is to be started its
+//! stands where one is to be put; there is space on each filesystem, for so many files too; a server of its major is here, and where it is to be started its
 //! port is free; and that server opens it, with its libraries ([`host`](crate::host)). Nothing is created, but for a directory under the system's temporary one that is
 //! gone again, and nothing else is ever deleted.
 
@@ -28,6 +28,7 @@ use highwater_pitr::timeline::TimelineId;
 use crate::error::RestoreError;
 use crate::filled::Places;
 use crate::host::{Findings, Resorted};
+use crate::inodes;
 use crate::kept_wal::{self, KeptWal};
 use crate::mounted;
 use crate::outside::Relocation;
@@ -264,6 +265,9 @@ pub async fn preflight(
     }
     let spaces =
         space::measure(Filled { places, manifest: &manifest, plan: &plan, present: standing.present() })?;
+    if standing.is_nothing() {
+        inodes::check(places, &lineage, &manifest, &plan).await?;
+    }
     notes.extend(plan.notes.iter().cloned());
     let installation = runs::find_server(request, manifest.postgresql.major, &mut notes)?;
     let Findings { warnings, notes: of_host, resorted } =

@@ -51,19 +51,14 @@ pub fn measure(filled: Filled<'_>) -> Result<Vec<Space>, RestoreError> {
             .map_or(0, |tablespace| tablespace.bytes)
     };
     let elsewhere: u64 = tablespaces.iter().map(|placed| bytes_of(placed.oid)).sum();
-    let wal = plan.wal_bytes().min(wal_on_disk(&manifest.postgresql.settings))
-        + manifest.postgresql.wal_segment_bytes.bytes();
+    let wal = wal_bytes(manifest, plan);
     let wal_dir = wal_dir.unwrap_or(target_dir);
     let mut parts = vec![(target_dir, manifest.counts.bytes.saturating_sub(elsewhere)), (wal_dir, wal)];
     parts.extend(tablespaces.iter().map(|placed| (placed.directory.as_path(), bytes_of(placed.oid))));
 
-    let spaces = add_up(&parts, present, |path| -> Result<(u64, u64), RestoreError> {
-        let existing = path.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/"));
-        let failed =
-            |source| RestoreError::Io { what: "look at the filesystem of", path: path.to_owned(), source };
-        let device = std::fs::metadata(existing).map_err(failed)?.dev();
-        let free = rustix::fs::statvfs(existing).map_err(|errno| failed(errno.into()))?;
-        Ok((device, free.f_bavail.saturating_mul(free.f_frsize)))
+    let spaces = add_up(&parts, present, |path| {
+        let (device, left) = filesystem(path)?;
+        Ok::<_, RestoreError>((device, left.f_bavail.saturating_mul(left.f_frsize)))
     })?;
     match spaces.iter().find(|space| space.needed > space.free) {
         Some(Space { path, needed, free }) => {
@@ -73,14 +68,30 @@ pub fn measure(filled: Filled<'_>) -> Result<Vec<Space>, RestoreError> {
     }
 }
 
+/// The filesystem that `path` goes to, and what is left of it.
+pub(crate) fn filesystem(path: &Path) -> Result<(u64, rustix::fs::StatVfs), RestoreError> {
+    let existing = path.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/"));
+    let failed =
+        |source| RestoreError::Io { what: "look at the filesystem of", path: path.to_owned(), source };
+    let device = std::fs::metadata(existing).map_err(failed)?.dev();
+    let left = rustix::fs::statvfs(existing).map_err(|errno| failed(errno.into()))?;
+    Ok((device, left))
+}
+
+/// How many bytes of WAL recovery has on disk at most.
+pub(crate) fn wal_bytes(manifest: &Manifest, plan: &Plan) -> u64 {
+    plan.wal_bytes().min(wal_on_disk(&manifest.postgresql.settings))
+        + manifest.postgresql.wal_segment_bytes.bytes()
+}
+
 /// How much WAL stays in `pg_wal` at most: `max_wal_size`, in MiB as `pg_settings` has it, where the original had more than the default.
 fn wal_on_disk(settings: &BTreeMap<String, String>) -> u64 {
     let set = settings.get("max_wal_size").and_then(|mib| mib.parse::<u64>().ok());
     set.map_or(0, |mib| mib.saturating_mul(1 << 20)).max(WAL_ON_DISK_BYTES)
 }
 
-/// Adds up what goes to the same filesystem, without what is there and makes room for it; `look` gives a path's filesystem and the bytes free there.
-fn add_up<E>(
+/// Adds up what goes to the same filesystem, without what is there and makes room for it; `look` gives a path's filesystem and what is free there.
+pub(crate) fn add_up<E>(
     parts: &[(&Path, u64)],
     present: &[(PathBuf, u64)],
     mut look: impl FnMut(&Path) -> Result<(u64, u64), E>,

@@ -60,6 +60,7 @@ const ORDER: [(&str, &[&str]); 4] = [
             "unfinished",
             "whole",
             "space",
+            "inodes",
             "outside",
             "standing",
             "mounted",

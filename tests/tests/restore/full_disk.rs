@@ -81,25 +81,31 @@ fn a_disk_that_fills_up_is_named_and_the_same_command_goes_on() {
         &["--tablespace-map", &map, "--wal-dir", wal_dir.to_str().unwrap(), "--action", "promote"],
     );
     let mounted = |full: &SmallFilesystem| format!("mounted on {}", full.path().display());
-    // Before it is marked as a restore's, when it is, and when the first directories are made.
-    for more in [0, 1, 1, 1, 2, 8] {
-        data.leave_inodes(more);
-        let finished = highwater.run(&arguments);
-        is_full(&finished, &target, &[target.to_str().unwrap(), &mounted(&data), "more inodes: it has"]);
-        let begun = target.join(INCOMPLETE_MARKER).exists();
-        assert_eq!(finished.stderr.contains("the same command again"), begun, "{finished}");
+    // Known before a byte is written, of each filesystem by itself.
+    for (small, place, more) in [(&data, &target, 0), (&data, &target, 8), (&wal, &wal_dir, 0)] {
+        small.leave_inodes(more);
+        let words = [place.to_str().unwrap(), &format!("{more} more files can be made"), "hint: "];
+        highwater.fails(&arguments, 3, &words);
+        assert!(!target.exists());
+        small.remount(ENOUGH);
     }
-    data.remount(ENOUGH);
-    wal.leave_inodes(0);
-    let finished = highwater.run(&arguments);
-    is_full(&finished, &target, &[wal_dir.to_str().unwrap(), &mounted(&wal), "more inodes: it has"]);
-    wal.remount(ENOUGH);
 
     let finished = filled_meanwhile(&highwater, &server, &arguments, &data);
     let again = "the same command again";
     is_full(&finished, &target, &[target.to_str().unwrap(), &mounted(&data), "bytes left", again]);
     assert!(target.join(INCOMPLETE_MARKER).exists());
     data.free();
+    // What a restore that goes on has made already is not known before.
+    for more in [0, 1, 8] {
+        data.leave_inodes(more);
+        let finished = highwater.run(&arguments);
+        is_full(
+            &finished,
+            &target,
+            &[target.to_str().unwrap(), &mounted(&data), "more inodes: it has", again],
+        );
+    }
+    data.remount(ENOUGH);
     // What was restored there already is to be restored again.
     for (path, file) in files(space.path()) {
         if path.contains("/PG_") {

@@ -40,13 +40,14 @@ fn two_places_on_one_filesystem_are_added_up() {
     let [space] = plan["space"].as_array().unwrap().as_slice() else { panic!("{plan}") };
     let needed = space["needed_bytes"].as_u64().unwrap();
 
-    let on_small = |map: &str| {
+    let mounted = |options: &str, map: &str| {
         let mut command = Command::new("unshare");
-        let script = "mount -t tmpfs -o size=\"$1\" none \"$2\" && shift 2 && exec \"$@\"";
-        command.args(["--mount", "sh", "-c", script, "sh"]).arg((needed - (1 << 20)).to_string()).arg(&small);
+        let script = "mount -t tmpfs -o \"$1\" none \"$2\" && shift 2 && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(options).arg(&small);
         command.arg(highwater_tests::highwater_binary()).args(arguments(target, map));
         Finished::of(command.arg("--config").arg(ground.highwater.config()))
     };
+    let on_small = |map: &str| mounted(&format!("size={}", needed - (1 << 20)), map);
     let refused = on_small(&together);
     assert_eq!(refused.code, Some(3), "{refused}");
     for words in [&format!("{needed} are needed"), small.to_str().unwrap(), "--tablespace-map"] {
@@ -54,6 +55,21 @@ fn two_places_on_one_filesystem_are_added_up() {
     }
     let planned: serde_json::Value = serde_json::from_str(&on_small(&apart).success()).unwrap();
     assert_eq!(planned["space"].as_array().unwrap().len(), 2, "{planned}");
+
+    // Space enough, and not for so many files; where only the tablespace goes there, its few fit. Without a fixed number there is none to
+    // be short of.
+    let refused = mounted("nr_inodes=100", &together);
+    assert_eq!(refused.code, Some(3), "{refused}");
+    for words in ["more files can be made", small.to_str().unwrap(), "inodes"] {
+        assert!(refused.stdout.contains(words), "{words}: {refused}");
+    }
+    mounted("nr_inodes=0", &together).success();
+    let (only, few) = (outside.to_str().unwrap(), to(&inside));
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o nr_inodes=100 none \"$1\" && shift && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(&small);
+    command.arg(highwater_tests::highwater_binary()).args(arguments(only, &few));
+    Finished::of(command.arg("--config").arg(ground.highwater.config())).success();
 }
 
 fn arguments<'a>(target: &'a str, map: &'a str) -> Vec<&'a str> {
