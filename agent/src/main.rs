@@ -46,5 +46,6 @@ fn main() -> std::process::ExitCode {
     let json = cli.global.json;
     report::start_log(cli.global.verbose, caller);
     let outcome = commands::run(&context::Context::new(cli.global), cli.command);
+    config::end_commands();
     report::finish(outcome, json, caller)
 }

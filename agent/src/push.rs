@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::config::{Config, RepositoryConfig};
+use crate::config::{self, Config, RepositoryConfig};
 use crate::host_state::HostState;
 use crate::report;
 use crate::repositories::OpenRepository;
@@ -215,7 +215,11 @@ impl<'a> Silences<'a> {
                 if self.several {
                     Silence::remember(self.data_dir, name, self.now);
                 }
-                format!("repository {name} did not answer in time")
+                let command = match config::is_command_running() {
+                    true => ", and a command that is to print a secret still runs",
+                    false => "",
+                };
+                format!("repository {name} did not answer in time{command}")
             }
         };
         match others_sufficed {

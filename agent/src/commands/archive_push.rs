@@ -13,7 +13,7 @@ use highwater_pitr::segment::WalFile;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::context::Context;
 use crate::exit::{Caller, Exit};
 use crate::host_state::HostState;
@@ -138,6 +138,7 @@ fn end_after(limit: Duration, json: bool) {
             json,
             Caller::ArchiveCommand,
         );
+        config::end_commands();
         std::process::exit(i32::from(Exit::Failed.code()));
     });
 }

@@ -3,8 +3,9 @@
 //! [`options`] declares each option once: key, form, default and help. From that come the check of keys and values, the
 //! environment names, `--set`, and the reference in docs/configuration.md. [`raw`] merges the sources as text with the place
 //! each value came from; [`resolve`] turns that into [`Config`], below which nobody sees an unparsed string. [`discover`]
-//! finds the file, [`secret`] fetches what must not stand in it, [`overlooked`] tells of variables that are almost an option's.
+//! finds the file, [`secret`] fetches what must not stand in it, [`command`] runs what may not come back, [`overlooked`] tells of variables that are almost an option's.
 
+mod command;
 mod discover;
 mod error;
 mod options;
@@ -15,10 +16,11 @@ mod resolve;
 mod secret;
 mod units;
 
+pub use command::{end_all as end_commands, in_time, is_any_running as is_command_running};
 pub use error::ConfigError;
 pub use reference::{described, reference};
 pub use resolve::{Config, KeySource, RepositoryConfig};
-pub use secret::{WITHIN as SECRET_WITHIN, in_time, run as secret_from_command};
+pub use secret::{WITHIN as SECRET_WITHIN, run as secret_from_command};
 
 use std::path::{Path, PathBuf};
 

@@ -124,12 +124,9 @@ pub fn merge(
         let place = "on the command line".to_owned();
         let Some((key, text)) = setting.split_once('=') else {
             let reason = "must be KEY=VALUE".to_owned();
-            return Err(ConfigError::Value {
-                key: "--set".to_owned(),
-                value: setting.clone(),
-                place,
-                reason,
-            });
+            // Nothing says which option it was meant for: it may be a secret alone.
+            let value = HIDDEN.to_owned();
+            return Err(ConfigError::Value { key: "--set".to_owned(), value, place, reason });
         };
         raw.put(key.trim().to_owned(), text.trim().to_owned(), place, false)?;
     }
@@ -366,6 +363,8 @@ mod tests {
             let error = merge_text(text, &[], &[]).unwrap_err().to_string();
             assert!(error.contains(words) && !error.contains("hunter2"), "{text}: {error}");
         }
+        let error = merge_text("", &[], &["hunter2"]).unwrap_err().to_string();
+        assert_eq!(error, "--set = \"…\" (on the command line): must be KEY=VALUE");
     }
 
     #[test]

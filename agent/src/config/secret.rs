@@ -6,11 +6,10 @@
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ConfigError;
+use super::command::{self, in_time};
 use super::raw::environment_name;
 
 /// The longest secret that is read, in bytes.
@@ -71,70 +70,7 @@ pub fn read_file(path: &Path) -> Result<String, String> {
 
 /// What a shell command prints, without the newline at its end.
 pub fn run(command: &str) -> Result<String, String> {
-    run_within(command, WITHIN)
-}
-
-/// The same in another time. A command that is not done then is killed; what it left behind, and what holds on to its output, is
-/// not waited for either.
-fn run_within(command: &str, limit: Duration) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("cannot run {command:?}: {error}");
-    let until = Instant::now() + limit;
-    let mut shell = Command::new("/bin/sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .map_err(failed)?;
-    let stdout = shell.stdout.take();
-    let printed = in_time(&format!("{command:?}"), limit, move || {
-        let mut output = Vec::new();
-        stdout.map_or(Ok(0), |stdout| stdout.take(MAX_BYTES).read_to_end(&mut output)).map(|_| output)
-    });
-    let status = loop {
-        match shell.try_wait().map_err(failed)? {
-            Some(status) => break Some(status),
-            None if printed.is_err() || Instant::now() >= until => break None,
-            None => std::thread::sleep(Duration::from_millis(1)),
-        }
-    };
-    let status = match status {
-        Some(status) => status,
-        None => {
-            shell.kill().map_err(failed)?;
-            return Err(too_late(&format!("{command:?}"), limit));
-        }
-    };
-    let output = printed?.map_err(failed)?;
-    if !status.success() {
-        return Err(format!("{command:?} failed: {status}"));
-    }
-    String::from_utf8(output)
-        .map(trimmed)
-        .map_err(|_| format!("{command:?} printed something that is not text"))
-}
-
-/// Does `work` on a thread of its own and waits no longer than `limit` for it; what still works then is left behind, as a call of the
-/// operating system that does not come back must be.
-///
-/// # Errors
-///
-/// The time is over.
-pub fn in_time<T: Send + 'static>(
-    what: &str,
-    limit: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
-    let (answer, answered) = mpsc::sync_channel(1);
-    std::thread::Builder::new()
-        .name("secret".to_owned())
-        .spawn(move || drop(answer.send(work())))
-        .map_err(|error| format!("{what}: cannot start a thread: {error}"))?;
-    answered.recv_timeout(limit).map_err(|_| too_late(what, limit))
-}
-
-fn too_late(what: &str, limit: Duration) -> String {
-    format!("{what} was not done within {} s", limit.as_secs())
+    command::run_within(command, WITHIN, MAX_BYTES).map(trimmed)
 }
 
 fn trimmed(mut text: String) -> String {
@@ -189,21 +125,5 @@ mod tests {
             assert_eq!((fetched.text.as_str(), fetched.source), ("hush", expected));
         }
         assert!(fetch(key, None, None, None).unwrap().is_none());
-    }
-
-    /// Whatever a command waits for, and whatever it leaves behind, PostgreSQL gets its answer.
-    #[test]
-    fn a_command_that_hangs_is_killed_and_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let mark = directory.path().join("alive");
-        let command = format!("sleep 2; : > '{}'", mark.display());
-        for command in [command.as_str(), "sleep 2 & printf secret"] {
-            let begun = std::time::Instant::now();
-            let error = run_within(command, Duration::from_millis(300)).unwrap_err();
-            assert!(error.contains("sleep 2") && error.contains("was not done within"), "{error}");
-            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-        }
-        std::thread::sleep(Duration::from_millis(2500));
-        assert!(!mark.exists());
     }
 }

@@ -194,7 +194,13 @@ impl StoreError {
 
     /// Whether what was configured cannot be used, so that nothing was asked of any store.
     pub fn is_of_configuration(&self) -> bool {
-        matches!(self, Self::InvalidUrl { .. } | Self::UnsupportedScheme { .. } | Self::InvalidOption { .. })
+        matches!(
+            self,
+            Self::InvalidUrl { .. }
+                | Self::UnsupportedScheme { .. }
+                | Self::MissingCredentials { .. }
+                | Self::InvalidOption { .. }
+        )
     }
 
     /// Whether the store itself proved that the object is absent.

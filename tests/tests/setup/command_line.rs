@@ -29,6 +29,16 @@ fn exit_codes_are_those_of_the_help() {
     // The cluster is not running: check runs, and finds that.
     assert_eq!(highwater.run(&["check"]).code, Some(4));
     assert_eq!(highwater.run(&["adopt", "--continue-lineage"]).code, Some(3));
+    // Credentials that are not there are a matter of the configuration: no store was asked.
+    let store = ["repository.primary.url=s3://bucket/pg", "repository.primary.credentials=static"];
+    let mut command = highwater.command(&["list", "--set", store[0], "--set", store[1]]);
+    for variable in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        command.env_remove(variable);
+    }
+    Finished::of(&mut command).failure(2, &["there are no credentials", "hint: "]);
+    // What was meant is not known, and may be a secret.
+    let said = highwater.fails(&["list", "--set", "hunter2"], 2, &["must be KEY=VALUE"]);
+    assert!(!said.contains("hunter2"), "{said}");
     // I14: whatever is wrong with archive-get's own arguments or configuration never reads as "no such file".
     for arguments in [
         &["archive-get"][..],

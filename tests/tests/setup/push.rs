@@ -109,7 +109,7 @@ fn a_zero_padded_tail_is_refused() {
 fn every_failure_is_one_that_postgresql_counts() {
     let scratch = Scratch::new();
     let (cluster, highwater) = archiving(newest(), &scratch);
-    archive_one(&cluster);
+    let segment = archive_one(&cluster);
     let data = cluster.data();
     refused(&highwater, data, "000000010000000000000099", &["cannot read"]);
     refused(&highwater, data, "archive_status", &["archive_status"]);
@@ -127,7 +127,32 @@ fn every_failure_is_one_that_postgresql_counts() {
     assert_eq!(no_config.status.code(), Some(2));
     std::fs::remove_file(data.join("pg_wal/0000000100000000000000AA")).unwrap();
     std::fs::remove_file(data.join("pg_wal/00000009.history")).unwrap();
+    a_key_command_that_hangs_is_left_behind_by_nobody(&scratch, &cluster, &segment);
     cluster.stop();
+}
+
+/// A command for the key that hangs costs PostgreSQL no more than the deadline, is told of, and is gone afterwards with what it has
+/// started: each further attempt would leave one more.
+fn a_key_command_that_hangs_is_left_behind_by_nobody(scratch: &Scratch, cluster: &Cluster, segment: &str) {
+    let place = scratch.dir("hanging").join("pid");
+    // On a machine that is busy it takes longer until it has begun.
+    let pid = [2, 10, 50].into_iter().find_map(|seconds| {
+        let highwater = Highwater::new(scratch, "hanging", cluster).lines(&format!(
+            "[wal]\npush_deadline = \"{seconds}s\"\n[repository.primary]\nurl = \"file://{}\"\n\
+             key_command = \"sleep 600 & echo $! > {}; wait\"",
+            scratch.join("primary").display(),
+            place.display(),
+        ));
+        let begun = Instant::now();
+        refused(&highwater, cluster.data(), segment, &["primary did not answer in time, and a command"]);
+        assert!(begun.elapsed() < Duration::from_secs(300), "{:?}", begun.elapsed());
+        std::fs::read_to_string(&place).ok()?.trim().parse::<i32>().ok()
+    });
+    let stat = format!("/proc/{}/stat", pid.unwrap());
+    // Whoever takes over orphans may not have asked yet how it ended.
+    cluster.wait("the end of what the command has started", || {
+        !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "))
+    });
 }
 
 /// I3: killed at any moment, the next attempt succeeds, and what is there is whole.
