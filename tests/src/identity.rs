@@ -1,5 +1,5 @@
-//! Whoever hands out temporary credentials: the token service, the metadata services of machines and containers, and Azure's
-//! authority, in one service.
+//! Whoever hands out temporary credentials: the token services of AWS and Google, the metadata services of machines and containers, and
+//! Azure's authority, in one service.
 //!
 //! Each checks what the real one asks for: IMDSv2's session token, the container's authorization, a web identity's token from
 //! its file, as that file should be at the time. What it hands out is a key or a bearer's token that the service knows until it ends.
@@ -15,6 +15,11 @@ use crate::s3::{Keys, Life, Temporary};
 
 /// What the file of a web identity or container must hold, until a test says otherwise.
 pub const TOKEN: &str = "a token from a file";
+
+/// The audience whose tokens Google's token service hands out by itself; those of any other are for its service account alone.
+pub const DIRECT: &str = "//iam.googleapis.com/direct";
+/// What a service account is asked with.
+const FEDERATED: &str = "a workload at Google";
 
 /// A running service.
 #[derive(Debug)]
@@ -43,6 +48,25 @@ impl Identities {
     /// The service itself.
     pub fn server(&self) -> &HttpServer {
         &self.server
+    }
+
+    /// What a workload outside of Google is given: its token is in the file, and is shown directly; or it is at a URL, and acts as a service account.
+    pub fn external_account(&self, file: Option<&std::path::Path>) -> String {
+        let url = self.server.url();
+        let account = format!("{url}/v1/projects/-/serviceAccounts/backup@example.com:generateAccessToken");
+        let subject = json!({
+            "url": format!("{url}/subject"), "headers": { "x-workload": "backup" },
+            "format": { "type": "json", "subject_token_field_name": "value" },
+        });
+        json!({
+            "type": "external_account",
+            "audience": if file.is_some() { DIRECT } else { "//iam.googleapis.com/acting" },
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": format!("{url}/v1/token"),
+            "service_account_impersonation_url": file.is_none().then_some(account),
+            "credential_source": file.map_or(subject, |file| json!({ "file": file })),
+        })
+        .to_string()
     }
 
     /// From now on a token's file must hold this.
@@ -116,6 +140,32 @@ fn answer(request: &Request, keys: &Keys, life: Life, token: &str) -> Reply {
             if request.header("metadata-flavor") == "Google" =>
         {
             bearer()
+        }
+        // Google's token service, for a workload's own token; and for what it gave, its service account.
+        ("POST", "/v1/token")
+            if says("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+                && says("requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
+                && says("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
+                && says("scope", "https://www.googleapis.com/auth/cloud-platform")
+                && says("subject_token", token) =>
+        {
+            if says("audience", DIRECT) {
+                return bearer();
+            }
+            let body = json!({ "access_token": FEDERATED, "expires_in": 3600, "token_type": "Bearer" });
+            Reply::text(200, body.to_string())
+        }
+        ("POST", "/v1/projects/-/serviceAccounts/backup@example.com:generateAccessToken")
+            if request.header("authorization") == format!("Bearer {FEDERATED}")
+                && request.body.as_ref()
+                    == br#"{"lifetime":"3600s","scope":["https://www.googleapis.com/auth/cloud-platform"]}"# =>
+        {
+            let body = json!({ "accessToken": keys.issue(life).token, "expireTime": expiration() });
+            Reply::text(200, body.to_string())
+        }
+        // Whoever gives a workload its own token.
+        ("GET", "/subject") if request.header("x-workload") == "backup" => {
+            Reply::text(200, json!({ "value": token }).to_string())
         }
         ("GET", "/metadata/identity/oauth2/token") if request.header("metadata") == "true" => bearer(),
         // Azure's authority: an application's secret, or a workload's federated token.

@@ -115,7 +115,8 @@ options! {
     REPOSITORY_CREDENTIALS: Credentials = "repository.*.credentials", "auto, static, web_identity, container or instance", units::credentials, Default::Text("auto"), Carrier::Any,
         "Which kind of credentials is used; auto takes the first that is found, and `highwater check` prints which that was, and where its secret was found. \
          static: keys and secrets of the configuration, then those of the provider's usual environment. \
-         web_identity: a token from a file, such as Kubernetes writes it, for a role of AWS (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN) or an application in Azure (AZURE_FEDERATED_TOKEN_FILE). \
+         web_identity: a token from a file, such as Kubernetes writes it, for a role of AWS (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN) or an application in Azure (AZURE_FEDERATED_TOKEN_FILE), \
+         or a workload's own token by an external_account of Google's, in the place of a service account's key (GOOGLE_APPLICATION_CREDENTIALS). \
          container: what AWS gives a container (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, or _FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE). \
          instance: the role of an EC2 instance (IMDSv2), the account of a machine or workload at Google, a managed identity in Azure. \
          What is temporary is renewed before it expires.";
@@ -170,7 +171,7 @@ options! {
          Object Lock with a default retention wants one; a service that refuses crc64nvme may know sha256, which costs more CPU.";
     REPOSITORY_SERVICE_ACCOUNT: String = "repository.*.service_account_key", "secret", units::text,
         Default::Computed("the file that GOOGLE_APPLICATION_CREDENTIALS names, or gcloud's below HOME"), Carrier::Environment,
-        "Google Cloud Storage: the JSON key of a service account.";
+        "Google Cloud Storage: the JSON key of a service account, or an external_account of workload identity federation, whose token is in a file or at a URL.";
     REPOSITORY_SERVICE_ACCOUNT_FILE: PathBuf = "repository.*.service_account_key_file", "file", units::absolute_path, Default::Computed("none"), Carrier::Any,
         "A file that holds the JSON key. Only its owner may read it.";
     REPOSITORY_SERVICE_ACCOUNT_COMMAND: String = "repository.*.service_account_key_command", "shell command", units::text, Default::Computed("none"), Carrier::Any,

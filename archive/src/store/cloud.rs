@@ -33,6 +33,7 @@ mod beside;
 mod class;
 mod client;
 mod failure;
+mod federation;
 pub(super) mod gs;
 mod line;
 mod reading;

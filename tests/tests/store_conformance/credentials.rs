@@ -51,7 +51,7 @@ impl Office {
         self.identities.expect_token(token);
     }
 
-    /// A way in by what somebody hands out, with what `check` says of it. Google's machines are known to the environment alone.
+    /// A way in by what somebody hands out. Google's machines are known to the environment alone.
     fn spec(&self, server: &CloudServer, way: &Way) -> StoreSpec {
         self.turn(TOKEN);
         let url = self.identities.server().url();
@@ -93,7 +93,12 @@ impl Office {
                 metadata_endpoint: Some(format!("{url}/metadata/identity/oauth2/token")),
                 ..keyless
             },
-            (CloudServer::Google(_), _) => server.spec("p"),
+            (CloudServer::Google(_), _) => {
+                let file = self.token_file();
+                let file = way.told.starts_with("the web identity in").then_some(file.as_path());
+                let account = self.identities.external_account(file);
+                StoreSpec { service_account_key: Some(account.into()), ..keyless }
+            }
         }
     }
 }
@@ -122,11 +127,17 @@ const AZURES: [Way; 3] = [
     way(Credentials::Instance, "machine", false),
 ];
 
+const GOOGLES: [Way; 2] = [
+    way(Credentials::WebIdentity, "the web identity in", true),
+    way(Credentials::WebIdentity, "as backup@example.com", true),
+];
+
 /// Each way in by what is handed out, in this process.
 fn ways() -> Vec<(CloudServer, &'static Way)> {
     let amazons = AMAZONS.iter().map(|way| (CloudServer::Amazon(S3Server::start()), way));
     let azures = AZURES.iter().map(|way| (CloudServer::Azure(AzServer::start()), way));
-    amazons.chain(azures).collect()
+    let googles = GOOGLES.iter().map(|way| (CloudServer::Google(GsServer::start()), way));
+    amazons.chain(azures).chain(googles).collect()
 }
 
 /// What is handed out serves as long as it was said to be good and not for one request more: the next has another, for which the
@@ -376,7 +387,7 @@ fn the_usual_environment_lets_the_program_in() {
     type Environment<'a> = &'a dyn Fn(&Office, &CloudServer) -> Vec<(&'static str, String)>;
     let url = |office: &Office| office.identities.server().url();
     let token_file = |office: &Office| office.token_file().display().to_string();
-    let cases: [(&str, CloudServer, bool, Environment<'_>); 11] = [
+    let cases: [(&str, CloudServer, bool, Environment<'_>); 12] = [
         ("keys of AWS", amazon(), false, &|_, server| match server {
             CloudServer::Amazon(server) => server.environment().to_vec(),
             _ => unreachable!("a service of another provider"),
@@ -422,6 +433,11 @@ fn the_usual_environment_lets_the_program_in() {
         ("Google's service account", google(), false, &|office, _| {
             let key = file(office.scratch.path(), "account.json", &service_account_key("service_account"));
             vec![("GOOGLE_APPLICATION_CREDENTIALS", key.display().to_string())]
+        }),
+        ("Google's workload", google(), true, &|office, _| {
+            let account = office.identities.external_account(Some(&office.token_file()));
+            let account = file(office.scratch.path(), "external.json", &account);
+            vec![("GOOGLE_APPLICATION_CREDENTIALS", account.display().to_string())]
         }),
         ("Google's machine", google(), true, &|office, _| {
             vec![("GCE_METADATA_HOST", office.identities.server().address().to_string())]

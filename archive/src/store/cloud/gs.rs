@@ -4,10 +4,13 @@
 //!
 //! Credentials, the first that is found, or the kind that `credentials` names:
 //!
-//! 1. `static`: `service_account_key`; the file that `GOOGLE_APPLICATION_CREDENTIALS` names; the one that `gcloud` keeps below
-//!    `HOME`. Each must be the JSON key of a service account, with which every hour's token is signed here, without asking.
+//! 1. `service_account_key`; the file that `GOOGLE_APPLICATION_CREDENTIALS` names; the one that `gcloud` keeps below `HOME`. What is found
+//!    first decides. `static`: it is the JSON key of a service account, with which every hour's token is signed here, without asking.
+//!    `web_identity`: it is an `external_account`, which says where a workload's own token is and who exchanges it ([`super::federation`]).
 //! 2. `instance`: the machine's or, in Kubernetes, the workload's account by the metadata server, where the firmware says that
-//!    this is Google's or `GCE_METADATA_HOST` is set. Its tokens are renewed in time ([`super::renewed`]).
+//!    this is Google's or `GCE_METADATA_HOST` is set.
+//!
+//! Tokens that are asked for are renewed in time ([`super::renewed`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use url::Url;
 use super::anew::Anew;
 use super::beside::Beside;
 use super::client::{self, Endpoint, Place};
+use super::federation::{Exchange, Federation};
 use super::renewed::Renewed;
 use super::service::Service;
 use super::{CloudStore, Dialect, Persistence};
@@ -38,7 +42,7 @@ static DIALECT: Dialect = Dialect {
     lists_omit_the_prefix_itself: false,
 };
 
-const HINT: &str = "set service_account_key_file of the repository, or GOOGLE_APPLICATION_CREDENTIALS, to the JSON key of a service account";
+const HINT: &str = "set service_account_key_file of the repository, or GOOGLE_APPLICATION_CREDENTIALS, to the JSON key of a service account, or to an external_account whose token is in a file or at a URL";
 
 /// Where `gcloud` keeps application default credentials, below `HOME`. Given no key, the client takes what is there by itself, before it
 /// asks the metadata server: [`open`] refuses the machine's account where the file is.
@@ -84,11 +88,17 @@ pub(crate) fn open(
         builder = builder.with_service_account_key(key.expose_secret());
     }
     let wrong = |error: object_store::Error| place.invalid(error.to_string());
-    let asking = builder.clone().with_http_connector(service.wire_for_credentials());
-    let asking = asking.with_client_options(client::direct(options));
-    let asked = Anew::of(move || Ok(Arc::clone(asking.clone().build()?.credentials())), service.seen());
+    let asked = if spec.credentials == Credentials::WebIdentity {
+        let federation = federation(&spec).map_err(|reason| missing(&place.name, reason))?;
+        let exchange: Arc<Exchange> = Exchange::new(federation, &options, &service).map_err(wrong)?.into();
+        Anew::of(move || Ok(Arc::clone(&exchange) as _), service.seen())
+    } else {
+        let asking = builder.clone().with_http_connector(service.wire_for_credentials());
+        let asking = asking.with_client_options(client::direct(options));
+        Anew::of(move || Ok(Arc::clone(asking.clone().build()?.credentials())), service.seen())
+    };
     let mut asked = asked.map_err(wrong)?;
-    if spec.credentials == Credentials::Instance {
+    if spec.credentials != Credentials::Static {
         asked = Renewed::before(asked, Arc::clone(service.seen()));
     }
     builder = builder.with_credentials(asked);
@@ -134,22 +144,38 @@ pub(crate) fn settle(
     store: &str,
 ) -> Result<String, StoreError> {
     client::settle(spec, environment);
-    let missing =
-        |reason: String| StoreError::MissingCredentials { store: store.to_owned(), reason, hint: HINT };
-    if spec.credentials.allow(Credentials::Static) {
-        if let Some(key) = &spec.service_account_key {
-            check(key).map_err(|reason| missing(format!("service_account_key: {reason}")))?;
-            spec.credentials = Credentials::Static;
-            return Ok(spec.source_of("service_account_key"));
-        }
+    let missing = |reason: String| missing(store, reason);
+    if spec.credentials.allow(Credentials::Static) || spec.credentials.allow(Credentials::WebIdentity) {
         let named = environment.get("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from);
-        if let Some(path) = named.or_else(|| well_known(environment)) {
-            let wrong = |reason: String| missing(format!("{}: {reason}", path.display()));
-            let key = read(&path).map_err(|error| wrong(error.to_string()))?;
-            check(&key).map_err(wrong)?;
-            spec.service_account_key = Some(key);
-            spec.credentials = Credentials::Static;
-            return Ok(format!("the service account's key in {}", path.display()));
+        let path = named.or_else(|| well_known(environment)).filter(|_| spec.service_account_key.is_none());
+        let place = path.as_ref().map_or("service_account_key".to_owned(), |path| path.display().to_string());
+        let wrong = |reason: String| missing(format!("{place}: {reason}"));
+        if let Some(path) = &path {
+            spec.service_account_key = Some(read(path).map_err(|error| wrong(error.to_string()))?);
+        }
+        if let Some(key) = &spec.service_account_key {
+            let kind = kind(key).map_err(wrong)?;
+            if !spec.credentials.allow(kind) {
+                let is = if kind == Credentials::Static {
+                    "the key of a service account"
+                } else {
+                    "an external_account"
+                };
+                return Err(wrong(format!("it is {is}, which credentials of the repository rule out")));
+            }
+            let told = match (kind, &path) {
+                (Credentials::WebIdentity, path) => {
+                    let whose = federation(spec).map_err(wrong)?.told();
+                    let by = path
+                        .as_ref()
+                        .map_or_else(|| spec.source_of("service_account_key"), |_| place.clone());
+                    format!("{whose}, by {by}")
+                }
+                (_, Some(_)) => format!("the service account's key in {place}"),
+                (_, None) => spec.source_of("service_account_key"),
+            };
+            spec.credentials = kind;
+            return Ok(told);
         }
     }
     let here = environment.get("GCE_METADATA_HOST").is_some()
@@ -159,6 +185,15 @@ pub(crate) fn settle(
         return Ok("the account of this machine or workload".into());
     }
     Err(missing("there are no credentials".into()))
+}
+
+fn missing(store: &str, reason: String) -> StoreError {
+    StoreError::MissingCredentials { store: store.to_owned(), reason, hint: HINT }
+}
+
+/// What the credentials that were found say of a workload outside of Google.
+fn federation(spec: &StoreSpec) -> Result<Federation, String> {
+    spec.service_account_key.as_ref().map_or_else(|| Err("there is none".to_owned()), Federation::of)
 }
 
 /// The file that `gcloud` keeps, where there is one.
@@ -173,8 +208,8 @@ fn read(path: &Path) -> std::io::Result<SecretString> {
     Ok(text.into())
 }
 
-/// Whether the text is the key of a service account.
-fn check(key: &SecretString) -> Result<(), String> {
+/// The kind of credentials that the text is.
+fn kind(key: &SecretString) -> Result<Credentials, String> {
     #[derive(Deserialize)]
     struct Key {
         #[serde(rename = "type")]
@@ -184,8 +219,11 @@ fn check(key: &SecretString) -> Result<(), String> {
     let key: Key = serde_json::from_str(key.expose_secret())
         .map_err(|error| format!("it is not the JSON key of a service account ({:?})", error.classify()))?;
     match key.kind.as_str() {
-        "service_account" => Ok(()),
-        kind => Err(format!("it holds credentials of the kind {kind}, not of a service account")),
+        "service_account" => Ok(Credentials::Static),
+        "external_account" => Ok(Credentials::WebIdentity),
+        kind => Err(format!(
+            "it holds credentials of the kind {kind}, neither of a service account nor of an external_account"
+        )),
     }
 }
 

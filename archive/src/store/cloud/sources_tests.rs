@@ -146,6 +146,27 @@ fn google_is_asked_in_the_promised_order() {
     let variables = BTreeMap::from([("GOOGLE_APPLICATION_CREDENTIALS", named.as_str())]);
     let (_, source) = settled(gs::settle, &variables, &own).unwrap();
     assert_eq!(source, "service_account_key of the configuration");
+    // What a workload shows stands where a key would, and is what it is under any name.
+    let external = directory.path().join("external.json");
+    let written = serde_json::json!({
+        "type": "external_account", "audience": "a", "subject_token_type": "t",
+        "credential_source": { "file": "/token" },
+    });
+    crate::durable::replace(&external, &[written.to_string().into_bytes()]).unwrap();
+    let external = external.to_str().unwrap();
+    let variables = BTreeMap::from([("GOOGLE_APPLICATION_CREDENTIALS", external)]);
+    for credentials in [Credentials::Auto, Credentials::WebIdentity] {
+        let wanted = StoreSpec { credentials, ..StoreSpec::default() };
+        let (spec, source) = settled(gs::settle, &variables, &wanted).unwrap();
+        assert_eq!(spec.credentials, Credentials::WebIdentity);
+        assert_eq!(source, format!("the web identity in /token, by {external}"));
+    }
+    for (path, credentials) in [(external, Credentials::Static), (&named, Credentials::WebIdentity)] {
+        let wanted = StoreSpec { credentials, ..StoreSpec::default() };
+        let variables = BTreeMap::from([("GOOGLE_APPLICATION_CREDENTIALS", path)]);
+        let error = settled(gs::settle, &variables, &wanted).unwrap_err();
+        assert!(error.to_string().contains("rule out"), "{error}");
+    }
     // A file that is named is used or refused, never passed over.
     let person = key(&directory.path().join("person.json"), "authorized_user");
     let absent = directory.path().join("absent.json").to_str().unwrap().to_owned();
