@@ -199,15 +199,12 @@ fn source(written: WrittenSource) -> Result<(Source, Option<String>), String> {
 
 /// A URL that a token may be sent to or come from: by TLS, or in the clear where that is `near`.
 fn safe(option: &str, text: &str, near: fn(&Url) -> bool) -> Result<Url, String> {
-    let told = shown(text);
-    let url = Url::parse(text).map_err(|_| format!("{option} {told:?} is no URL"))?;
+    let url = Url::parse(text).map_err(|_| format!("{option} is no URL"))?;
     let named = url.host_str().is_some_and(|host| !host.is_empty());
     match url.scheme() {
         "https" if named => Ok(url),
         "http" if near(&url) => Ok(url),
-        _ => Err(format!(
-            "{option} {told:?} is no https:// URL, and a token would leave this host in the clear"
-        )),
+        _ => Err(format!("{option} is no https:// URL, and a token would leave this host in the clear")),
     }
 }
 
