@@ -64,16 +64,19 @@ fn a_repository_that_hangs_costs_little_and_what_it_misses_is_told() {
     let log = cluster.log();
     assert!(log.contains(&format!("{missed} is archived, but not everywhere: repository far")), "{log}");
 
-    remember_silence(&mark);
     server.faults().forget_requests();
-    let said = push(&one_of_two, cluster, &newest, &[]);
-    assert_eq!(said.code, Some(0), "{said}");
-    for words in ["not everywhere", "far has not answered since 2026-01-01", "is not waited for until"] {
-        assert!(said.stderr.contains(words), "{said}");
-    }
-    assert!(!server.faults().requests().is_empty(), "it is asked all the same");
+    // It is asked all the same; on a machine that is busy not each time before its short time is over.
+    cluster.wait("a request to who is hardly waited for", || {
+        remember_silence(&mark);
+        let said = push(&one_of_two, cluster, &newest, &[]);
+        assert_eq!(said.code, Some(0), "{said}");
+        for words in ["not everywhere", "far has not answered since 2026-01-01", "is not waited for until"] {
+            assert!(said.stderr.contains(words), "{said}");
+        }
+        !server.faults().requests().is_empty()
+    });
     // Where it must hold the segment it is waited for, and nothing is acknowledged that it does not hold.
-    let said = push(&ground.highwater, cluster, &newest, &["--set", "wal.push_deadline=2s"]);
+    let said = push(&ground.highwater, cluster, &newest, &["--set", "wal.push_deadline=10s"]);
     said.failure(1, &["held by 1 of 2 repositories, 2 required", "repository far did not answer in time"]);
     if scale() == Scale::Soak {
         a_restore_goes_on_without_it(&scratch, &ground);

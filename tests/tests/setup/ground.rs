@@ -34,9 +34,9 @@ pub fn pushed(highwater: &Highwater, data: &Path, file: &str) {
     assert_eq!(finished.success(), "");
 }
 
-/// A push that must fail as PostgreSQL can bear it, in one line with these words.
+/// A push that must fail as PostgreSQL can bear it, in one line with these words; gives the line.
 #[track_caller]
-pub fn refused(highwater: &Highwater, data: &Path, file: &str, words: &[&str]) {
+pub fn refused(highwater: &Highwater, data: &Path, file: &str, words: &[&str]) -> String {
     let finished = push(highwater, data, file);
     let code = finished.code.unwrap_or_else(|| panic!("a signal ended it: {finished}"));
     assert!((1..=125).contains(&code), "{finished}");
@@ -44,6 +44,7 @@ pub fn refused(highwater: &Highwater, data: &Path, file: &str, words: &[&str]) {
     for word in words {
         assert!(finished.stderr.contains(word), "it does not say {word:?}: {finished}");
     }
+    finished.stderr
 }
 
 /// Writes some WAL and ends the segment; gives its name once PostgreSQL has it archived.

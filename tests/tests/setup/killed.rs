@@ -36,11 +36,15 @@ fn killed_at_any_moment_an_init_is_finished_by_the_next() {
     let scratch = Scratch::new();
     let cluster = Cluster::builder(newest(), &scratch, "main").create();
     let state = cluster.data().join("highwater");
-    let first = fresh(&scratch, &cluster, "first");
-    let begun = Instant::now();
-    first.ok(&["init"]);
+    let whole = ["first", "second"].map(|name| {
+        let highwater = fresh(&scratch, &cluster, name);
+        let _ = std::fs::remove_dir_all(&state);
+        let begun = Instant::now();
+        highwater.ok(&["init"]);
+        begun.elapsed()
+    });
     // How long one takes here: the moments to kill it lie within.
-    let whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
+    let whole = u64::try_from(whole.into_iter().min().unwrap().as_micros()).unwrap();
     let (mut kills, mut attempt, wanted) = (0, 0, scale().pick(8, 400));
     let last = loop {
         attempt += 1;
