@@ -3,18 +3,20 @@
 //!
 //! PostgreSQL archives one segment after the other, so between two that are there, none may be missing. A list takes time and
 //! segments arrive meanwhile, some of which it may show without those before them; what is missing is therefore looked for a second time.
+//! The newest backup is the one nearest to the end of the newest timeline that has WAL and follows from a backup; timelines that were left behind
+//! (a recovery to an earlier moment) need nothing any more.
 //! With several repositories each may lack what another has, and a restore asks them all: that is said, and fails nothing. What is missing
 //! before the newest backup costs the moments in between and can be had no more; what is missing behind it makes all that
 //! is archived from then on worthless, until there is a newer backup.
 
 use std::path::Path;
 
-use highwater_archive::catalog::{Catalog, CatalogError, gaps_within};
+use highwater_archive::catalog::{BackupEntry, Catalog, CatalogError, gaps_within};
 use highwater_archive::lineage::Lineage;
 use highwater_archive::manifest::BackupId;
-use highwater_pitr::plan::{Gap, Held, SegmentSet};
-use highwater_pitr::segment::WalSegmentSize;
-use highwater_pitr::timeline::TimelineId;
+use highwater_pitr::plan::{Gap, Held, Reach, SegmentSet, TimelineWay};
+use highwater_pitr::segment::{SegmentName, WalSegmentSize};
+use highwater_pitr::timeline::Ancestry;
 
 use super::Findings;
 use crate::host_state::newest::{Newest, went_back};
@@ -51,14 +53,13 @@ struct Look {
 impl Look {
     async fn at(lineage: &Lineage, data_dir: &Path) -> Result<Self, CatalogError> {
         let catalog = Catalog::load(lineage).await?;
-        let lacks = !gaps(catalog.held(), catalog.segment_size()).is_empty()
-            || catalog.backups.iter().any(|backup| !backup.missing_wal.is_empty());
-        let held = match lacks {
-            true => together([catalog.held(), Catalog::load(lineage).await?.held()].into_iter()),
-            false => catalog.held().clone(),
-        };
-        let gone = Newest::of(data_dir, lineage).gone(lineage).await?;
-        Ok(Self { catalog, held, gone })
+        let mut look = Self { held: catalog.held().clone(), catalog, gone: None };
+        let lacks = look.lacks();
+        if !(lacks.needed.is_empty() && lacks.unneeded.is_empty()) {
+            look.held = together([&look.held, Catalog::load(lineage).await?.held()].into_iter());
+        }
+        look.gone = Newest::of(data_dir, lineage).gone(lineage).await?;
+        Ok(look)
     }
 
     fn tell(&self, repository: &str, everywhere: &Held, findings: &mut Findings) {
@@ -77,7 +78,7 @@ impl Look {
                 "highwater list names all that is broken and what it costs; take it from another copy of the repository",
             );
         }
-        let missing = Missing::of(self.gaps(), self.begins(), everywhere, self.catalog.segment_size());
+        let missing = Missing::of(self.lacks(), everywhere, self.catalog.segment_size());
         let what = format!("WAL of {repository}");
         match missing.needed.is_empty() {
             true => findings.ok(what, self.summary()),
@@ -102,28 +103,36 @@ impl Look {
         }
     }
 
-    /// What neither look has found: between segments, and of what the newest backup needs to be whole.
-    fn gaps(&self) -> Vec<Gap> {
+    /// What neither look has found. Only where the first has seen a hole is one: of what has arrived since, the second may have seen a
+    /// part.
+    fn lacks(&self) -> Lacks {
         let size = self.catalog.segment_size();
-        let mut all = gaps(&self.held, size);
-        for gap in self.catalog.backups.last().iter().flat_map(|newest| &newest.missing_wal) {
-            if !all.contains(gap) && !holds(&self.held, gap, size) {
-                all.push(*gap);
-            }
-        }
-        all
+        let newest = self.newest();
+        let way = newest.and_then(|(way, backup)| Some((&way?.ancestry, backup.point.first_segment(size))));
+        let own = newest.iter().flat_map(|(_, backup)| backup.missing_wal.iter().copied());
+        let mut lacks = Lacks::of(self.catalog.held(), way, own.collect(), size);
+        let found = |gap: &Gap| holds(&self.held, gap, size);
+        lacks.needed.retain(|gap| !found(gap));
+        lacks.unneeded.retain(|gap| !found(gap));
+        lacks
     }
 
-    /// Where the newest backup begins.
-    fn begins(&self) -> Option<(TimelineId, u64)> {
-        let point = &self.catalog.backups.last()?.point;
-        Some((point.timeline, point.first_segment(self.catalog.segment_size())))
+    /// The newest backup, and the way on from it where there is WAL of it.
+    fn newest(&self) -> Option<(Option<&TimelineWay>, &BackupEntry)> {
+        let held = self.catalog.held();
+        let ways = self.catalog.ways().iter().rev();
+        let with_wal = ways.filter(|way| held.get(&way.timeline).is_some_and(|held| !held.is_empty()));
+        let with_backup = with_wal.filter_map(|way| {
+            let mut on_way = self.catalog.backups.iter().filter(|backup| backup.point.is_on(&way.ancestry));
+            Some((Some(way), on_way.next_back()?))
+        });
+        with_backup.chain(self.catalog.backups.last().map(|backup| (None, backup))).next()
     }
 
     fn summary(&self) -> String {
         let segments: u64 = self.held.values().map(SegmentSet::len).sum();
-        let newest = match self.catalog.backups.last() {
-            Some(backup) => format!("the newest backup is {}", backup.id),
+        let newest = match self.newest() {
+            Some((_, backup)) => format!("the newest backup is {}", backup.id),
             None => "there is no backup yet".to_owned(),
         };
         format!("{segments} segments; {newest}")
@@ -142,26 +151,63 @@ struct Missing {
 }
 
 impl Missing {
-    fn of(
-        gaps: Vec<Gap>,
-        begins: Option<(TimelineId, u64)>,
-        everywhere: &Held,
-        size: WalSegmentSize,
-    ) -> Self {
-        let mut missing = Self::default();
-        for gap in gaps {
-            let is_needed = begins.is_some_and(|(timeline, first)| {
-                gap.first.timeline >= timeline && gap.last.number(size) >= first
-            });
-            let kind = match (holds(everywhere, &gap, size), is_needed) {
-                (true, _) => &mut missing.elsewhere,
-                (false, true) => &mut missing.needed,
-                (false, false) => &mut missing.past,
-            };
-            kind.push(gap);
-        }
-        missing
+    fn of(lacks: Lacks, everywhere: &Held, size: WalSegmentSize) -> Self {
+        let elsewhere = |gap: &Gap| holds(everywhere, gap, size);
+        let (mut here, needed) = lacks.needed.into_iter().partition::<Vec<_>, _>(elsewhere);
+        let (unneeded, past) = lacks.unneeded.into_iter().partition::<Vec<_>, _>(elsewhere);
+        here.extend(unneeded);
+        Self { needed, past, elsewhere: here }
     }
+}
+
+/// The holes of one repository.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Lacks {
+    /// On the way on from the newest backup, forks included.
+    needed: Vec<Gap>,
+    /// All others.
+    unneeded: Vec<Gap>,
+}
+
+impl Lacks {
+    /// `way` leads on from the newest backup, whose first segment has this number, and which itself lacks `own`.
+    fn of(held: &Held, way: Option<(&Ancestry, u64)>, own: Vec<Gap>, size: WalSegmentSize) -> Self {
+        let mut needed = Vec::new();
+        if let Some((ancestry, mut from)) = way {
+            while let Some(gap) = Reach::along(ancestry, held, size, from).gap {
+                from = gap.last.number(size) + 1;
+                needed.extend(by_timeline(&gap, ancestry, size));
+            }
+        }
+        needed.extend(
+            own.into_iter()
+                .filter(|gap| !needed.iter().any(|known| overlap(known, gap, size)))
+                .collect::<Vec<_>>(),
+        );
+        let mut unneeded = gaps(held, size);
+        unneeded.retain(|gap| !needed.iter().any(|known| overlap(known, gap, size)));
+        Self { needed, unneeded }
+    }
+}
+
+/// The parts of a hole that a fork divides.
+fn by_timeline(gap: &Gap, ancestry: &Ancestry, size: WalSegmentSize) -> Vec<Gap> {
+    let mut parts: Vec<Gap> = Vec::new();
+    for number in gap.first.number(size)..=gap.last.number(size) {
+        let Some(timeline) = ancestry.timeline_for_segment(number, size) else { continue };
+        let name = SegmentName::from_number(timeline, number, size);
+        match parts.last_mut().filter(|part| part.first.timeline == timeline) {
+            Some(part) => (part.last, part.segments) = (name, part.segments + 1),
+            None => parts.push(Gap { first: name, last: name, segments: 1 }),
+        }
+    }
+    parts
+}
+
+fn overlap(one: &Gap, other: &Gap, size: WalSegmentSize) -> bool {
+    one.first.timeline == other.first.timeline
+        && one.first.number(size) <= other.last.number(size)
+        && other.first.number(size) <= one.last.number(size)
 }
 
 /// What is missing between the segments of each timeline.
@@ -198,6 +244,7 @@ fn named(gaps: &[Gap]) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use highwater_pitr::timeline::{TimelineHistory, TimelineId};
 
     fn held(timelines: &[(u32, &[u64])]) -> Held {
         let of = |numbers: &[u64]| SegmentSet::from_numbers(numbers.iter().copied());
@@ -216,20 +263,43 @@ mod tests {
             "segment 00000002000000000000000A",
         ];
         assert_eq!(names(&gaps(&here, size)), [first, second, third]);
-        let judged = |begins: Option<(u32, u64)>, everywhere: &Held| {
-            let begins = begins.map(|(id, first)| (TimelineId::new(id).unwrap(), first));
-            let missing = Missing::of(gaps(&here, size), begins, everywhere, size);
+        let root = TimelineHistory::root(TimelineId::new(1).unwrap()).ancestry();
+        let judged = |first: Option<u64>, everywhere: &Held| {
+            let lacks = Lacks::of(&here, first.map(|first| (&root, first)), Vec::new(), size);
+            let missing = Missing::of(lacks, everywhere, size);
             [missing.needed, missing.past, missing.elsewhere].map(|gaps| names(&gaps))
         };
         assert_eq!(judged(None, &here), [vec![], vec![first, second, third], vec![]]);
-        assert_eq!(judged(Some((1, 4)), &here), [vec![second, third], vec![first], vec![]]);
-        assert_eq!(judged(Some((2, 11)), &here), [vec![], vec![first, second, third], vec![]]);
+        assert_eq!(judged(Some(4), &here), [vec![second], vec![first, third], vec![]]);
+        assert_eq!(judged(Some(8), &here), [vec![], vec![first, second, third], vec![]]);
         // Half of a stretch is not the stretch.
         let other = held(&[(1, &[3, 6]), (2, &[10])]);
         let everywhere = together([&here, &other].into_iter());
-        assert_eq!(judged(Some((1, 1)), &everywhere), [vec![second], vec![], vec![first, third]]);
+        assert_eq!(judged(Some(1), &everywhere), [vec![second], vec![], vec![first, third]]);
         let later = together([&here, &held(&[(1, &[3, 6, 7]), (2, &[10])])].into_iter());
         assert!(gaps(&later, size).is_empty());
+    }
+
+    /// A standby was promoted before the old primary had archived all: no timeline has a hole, and no backup of the old leads on to the new. What the
+    /// backup itself lacks counts once.
+    #[test]
+    fn a_hole_at_a_fork_is_one() {
+        let size = WalSegmentSize::DEFAULT;
+        let fork = format!("1\t{:X}/{:X}\tpromoted\n", 0, 5 * size.bytes() + 100);
+        let second = TimelineHistory::parse(TimelineId::new(2).unwrap(), fork.as_bytes()).unwrap().ancestry();
+        let lacks = |here: &Held, own: Vec<Gap>| {
+            let lacks = Lacks::of(here, Some((&second, 1)), own, size);
+            assert_eq!(lacks.unneeded, []);
+            lacks.needed.iter().map(|gap| gap.to_string()).collect::<Vec<_>>()
+        };
+        let whole = held(&[(1, &[1, 2, 3, 4]), (2, &[5, 6])]);
+        assert!(lacks(&whole, Vec::new()).is_empty());
+        let late = held(&[(1, &[1, 2]), (2, &[6, 7])]);
+        let old = "2 segments, 000000010000000000000003 to 000000010000000000000004";
+        let expected = [old, "segment 000000020000000000000005"];
+        assert_eq!(lacks(&late, Vec::new()), expected);
+        let own = gaps(&held(&[(1, &[2, 5])]), size);
+        assert_eq!(lacks(&late, own), expected);
     }
 
     #[test]

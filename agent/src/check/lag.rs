@@ -2,7 +2,7 @@
 //!
 //! `archive-push` is done when `wal.required_repositories` hold a file, and nobody brings it to the others later: PostgreSQL keeps it
 //! no more. So what a repository missed while it was away is a gap in it for good, told here by name. It does harm from where the repository's
-//! newest backup begins, or without one from its first segment: what is older is made good by that backup, and only noted.
+//! newest backup begins, or without one from its first segment: what is older, or of a timeline that was left behind, is made good by that backup, and only noted.
 //!
 //! WAL arrives meanwhile. The newest segment of a timeline may be on its way everywhere, and is left out; where anything seems to be missing, the
 //! repository is listed once more, after all others were.
@@ -40,6 +40,10 @@ pub async fn check(lineages: &[(String, Lineage)], findings: &mut Findings) {
     for (name, lineage, segments) in &held {
         let missing = missing(lineage, segments, &settled);
         match attended(lineage.repository(), missing).await {
+            Ok(Missing { harmful, .. }) if harmful.is_empty() && segments.is_empty() => findings.note(
+                what(name),
+                format!("it holds none yet; its first backup makes it useful: highwater backup --repository {name}"),
+            ),
             Ok(Missing { harmful, older }) if harmful.is_empty() => {
                 findings.ok(what(name), "holds what the other repositories hold");
                 if !older.is_empty() {
@@ -94,16 +98,23 @@ async fn missing(lineage: &Lineage, seen: &Segments, settled: &Segments) -> anyh
         missing.retain(|segment| !now.contains(segment));
     }
     let (mut harmful, mut older) = (missing, Segments::new());
-    if !harmful.is_empty()
-        && let Some(begin) = begin(lineage, seen).await?
-    {
-        let size = lineage.record().wal_segment_bytes;
-        (older, harmful) = harmful.into_iter().partition(|segment| segment.number(size) < begin.number(size));
+    if harmful.is_empty() {
+        return Ok(Missing { harmful, older });
+    }
+    let size = lineage.record().wal_segment_bytes;
+    match begin(lineage, seen).await? {
+        None => older.append(&mut harmful),
+        Some(begin) => {
+            let is_older = |segment: &SegmentName| {
+                segment.timeline < begin.timeline || segment.number(size) < begin.number(size)
+            };
+            (older, harmful) = harmful.into_iter().partition(is_older);
+        }
     }
     Ok(Missing { harmful, older })
 }
 
-/// From where its WAL is needed; none where all of it is.
+/// From where its WAL is needed; none where it is new, and nothing is yet.
 async fn begin(lineage: &Lineage, seen: &Segments) -> anyhow::Result<Option<SegmentName>> {
     match list_backups(lineage).await?.complete.last() {
         Some(newest) => Ok(Some(read_manifest(lineage, newest).await?.wal.first_segment)),

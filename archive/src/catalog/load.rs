@@ -129,6 +129,11 @@ impl Catalog {
         &self.ground.held
     }
 
+    /// The way to each timeline, lowest first.
+    pub fn ways(&self) -> &[TimelineWay] {
+        &self.ground.ways
+    }
+
     pub(super) fn ground(&self) -> &Ground {
         &self.ground
     }

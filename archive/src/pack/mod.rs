@@ -1,10 +1,10 @@
 //! Packs: objects of 24 to 32 MiB that hold the extents of data files (I21).
 //!
-//! Writing: a [`PackWriter`] takes extents one after another. Each becomes one frame, which is compressed and sealed in a buffer that
-//! stays in the processor's cache, and then laid down in blocks of memory; the answer ([`Extent`](crate::manifest::Extent)) is all
-//! that a reader needs to find it again. When [`PackWriter::is_full`] says so the pack is finished and goes to the store by one
-//! create. A pack is written by one thread; several are filled side by side. A pack takes its blocks one by one, as it grows, and once
-//! it is stored they serve other packs: so packs that are half full hold half the memory.
+//! Writing: a [`PackWriter`] takes extents one after another. Each becomes one frame, compressed and sealed directly in the
+//! tail of a block of memory, or laid over the seam between two blocks; the answer ([`Extent`](crate::manifest::Extent)) is all that a
+//! reader needs to find it again. When [`PackWriter::is_full`] says so the pack is finished and goes to the store by one create. A
+//! pack is written by one thread; several are filled side by side. A pack takes its blocks one by one, as it grows, and once it is
+//! stored they serve other packs: so packs that are half full hold half the memory.
 //!
 //! Reading: a [`PackReader`] is made from the header that the file list carries, so that one ranged read of an extent's bytes
 //! is enough to open it.

@@ -6,7 +6,7 @@ use super::{PACK_BYTES, PACK_FRAMES, PackError};
 use crate::keyring::Keyring;
 use crate::manifest::{BackupId, Extent, ExtentDigest};
 use crate::names;
-use crate::seal::{Codec, Digest, FrameWriter, LineageId, ObjectKind, ObjectName};
+use crate::seal::{Codec, Digest, FrameAt, FrameWriter, LineageId, ObjectKind, ObjectName};
 
 /// A pack being filled.
 pub struct PackWriter {
@@ -15,13 +15,14 @@ pub struct PackWriter {
     keys: Arc<Keyring>,
     header: Vec<u8>,
     frames: FrameWriter,
-    laid: Blocks,
+    blocks: Blocks,
+    /// Where a frame is made that may not fit what is left of its block.
+    aside: Vec<u8>,
 }
 
-/// Where the bytes of a pack lie.
+/// The memory of a pack but for the block that is being filled.
 struct Blocks {
     full: Vec<Vec<u8>>,
-    last: Vec<u8>,
     next: Box<dyn FnMut() -> Option<Vec<u8>> + Send>,
 }
 
@@ -53,11 +54,10 @@ impl PackWriter {
     ) -> Result<PackWriter, PackError> {
         let path = names::pack(backup, number);
         let name = ObjectName { kind: ObjectKind::Pack, lineage, path: &path };
-        let frames = FrameWriter::begin(&keys, &name, codec, Vec::new())?;
-        let laid = Blocks { full: Vec::new(), last: Vec::new(), next: Box::new(blocks) };
-        let mut pack = PackWriter { number, path, keys, header: frames.header().to_vec(), frames, laid };
-        pack.lay()?;
-        Ok(pack)
+        let mut blocks = Blocks { full: Vec::new(), next: Box::new(blocks) };
+        let frames = FrameWriter::begin(&keys, &name, codec, blocks.another()?)?;
+        let header = frames.header().to_vec();
+        Ok(PackWriter { number, path, keys, header, frames, blocks, aside: Vec::new() })
     }
 
     /// Compresses and seals `raw` as the next frame; where it lies, and what it is.
@@ -69,8 +69,10 @@ impl PackWriter {
     /// The same for one whose keyed digest the caller took while it read it piece by piece.
     pub fn append_digested(&mut self, raw: &[u8], digest: &Digest) -> Result<Extent, PackError> {
         let digest = ExtentDigest::of(digest);
-        let at = self.frames.append(raw)?;
-        self.lay()?;
+        let at = match self.frames.is_tight_for(raw.len()) {
+            false => self.frames.append(raw)?,
+            true => self.append_aside(raw)?,
+        };
         Ok(Extent {
             pack: self.number,
             frame: at.frame,
@@ -101,43 +103,49 @@ impl PackWriter {
     }
 
     /// Seals the frame index behind the extents.
-    pub fn finish(self) -> Result<FinishedPack, PackError> {
-        let mut laid = self.laid;
-        laid.take(&self.frames.finish()?.bytes)?;
-        Ok(FinishedPack { number: self.number, path: self.path, pieces: laid.into_pieces() })
+    pub fn finish(mut self) -> Result<FinishedPack, PackError> {
+        let block = self.frames.go_on_in(self.aside);
+        let end = self.frames.finish()?.bytes;
+        let (mut last, used) = self.blocks.lay(block, &end)?;
+        last.truncate(used);
+        let mut pieces = self.blocks.full;
+        pieces.push(last);
+        Ok(FinishedPack { number: self.number, path: self.path, pieces })
     }
 
-    /// Moves the frame that was just made to where it stays. It was made in a buffer that every frame passes through: that one never
-    /// leaves the processor's cache, and no block has to keep room for a frame that might not compress.
-    fn lay(&mut self) -> Result<(), PackError> {
-        self.laid.take(self.frames.written())?;
-        self.frames.hand_over();
-        Ok(())
+    /// Makes a frame aside and lays it over the seam between two blocks, so that no block has to keep room for one that does not compress.
+    fn append_aside(&mut self, raw: &[u8]) -> Result<FrameAt, PackError> {
+        let block = self.frames.go_on_in(std::mem::take(&mut self.aside));
+        let at = self.frames.append(raw)?;
+        let (last, used) = self.blocks.lay(block, self.frames.written())?;
+        self.aside = self.frames.go_on_behind(last, used);
+        Ok(at)
     }
 }
 
 impl Blocks {
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), PackError> {
+    /// Lays `bytes` behind all that `block` holds, and into further ones; the last of them, and how much of it is used.
+    fn lay(&mut self, mut block: Vec<u8>, mut bytes: &[u8]) -> Result<(Vec<u8>, usize), PackError> {
+        let mut used = block.len();
         while !bytes.is_empty() {
-            let room = self.last.capacity() - self.last.len();
-            if room == 0 {
-                let mut block =
-                    (self.next)().filter(|block| block.capacity() > 0).ok_or(PackError::NoBlock)?;
-                block.clear();
-                let full = std::mem::replace(&mut self.last, block);
-                self.full.extend(Some(full).filter(|full| !full.is_empty()));
-                continue;
+            if used == block.capacity() {
+                let next = self.another()?;
+                self.full.push(std::mem::replace(&mut block, next));
+                used = 0;
             }
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.last.extend_from_slice(now);
-            bytes = later;
+            let (now, later) = bytes.split_at((block.capacity() - used).min(bytes.len()));
+            let end = used + now.len();
+            if block.len() < end {
+                block.resize(end, 0);
+            }
+            block.get_mut(used..end).ok_or(PackError::NoBlock)?.copy_from_slice(now);
+            (used, bytes) = (end, later);
         }
-        Ok(())
+        Ok((block, used))
     }
 
-    fn into_pieces(self) -> Vec<Vec<u8>> {
-        let mut pieces = self.full;
-        pieces.push(self.last);
-        pieces
+    /// The next block, whose content is dropped and whose length, as far as it goes, need not be zeroed again.
+    fn another(&mut self) -> Result<Vec<u8>, PackError> {
+        (self.next)().filter(|block| block.capacity() > 0).ok_or(PackError::NoBlock)
     }
 }

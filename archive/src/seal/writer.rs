@@ -258,16 +258,22 @@ impl FrameWriter {
         std::mem::replace(&mut self.buffer, buffer)
     }
 
-    /// What has been written since the last [`hand_over`](Self::hand_over).
+    /// What has been written since [`go_on_in`](Self::go_on_in).
     pub fn written(&self) -> &[u8] {
         self.buffer.get(..self.used).unwrap_or_default()
     }
 
-    /// Counts what has been [`written`](Self::written) as the piece of the object that comes next, which lies elsewhere now; the same
-    /// buffer takes what follows.
-    pub fn hand_over(&mut self) {
-        self.before += self.used as u64;
-        self.used = 0;
+    /// Goes on in `buffer` behind its first `used` bytes: the caller has moved the last ones of the object there. Answers the buffer that
+    /// was in use, whose content is of no use any more.
+    pub fn go_on_behind(&mut self, buffer: Vec<u8>, used: usize) -> Vec<u8> {
+        self.before = self.len().saturating_sub(used as u64);
+        self.used = used;
+        std::mem::replace(&mut self.buffer, buffer)
+    }
+
+    /// Whether another frame of `raw_len` bytes may outgrow the allocation of the buffer.
+    pub fn is_tight_for(&self, raw_len: usize) -> bool {
+        self.buffer.capacity().saturating_sub(self.used) < frame::room_for(self.codec, raw_len)
     }
 
     /// Seals a frame where it lies, as a piece of its own behind those that were handed out.
