@@ -2,7 +2,8 @@
 //!
 //! One pass for each backup that could serve, newest first. A transaction or a restore point that the newest backup's WAL does
 //! not hold is looked for in front of it, from the next older backup on, and there only up to where the pass before began. WAL that is
-//! missing or broken ends no such search: what an older backup reaches before it is reached.
+//! missing or broken ends no such search: a transaction that an older backup reaches before it is reached. The name of a restore point may
+//! be used again, and the later one be meant, in the WAL that could not be looked at: such a one is refused, and the older backup named.
 
 use futures::StreamExt;
 use highwater_pitr::index::TransactionKind;
@@ -42,6 +43,14 @@ impl ResolveError {
             Self::Catalog(error) => error.hint(),
         }
     }
+
+    /// With the older backup that reaches an earlier restore point of the name.
+    fn with_earlier(mut self, earlier: Option<String>) -> Self {
+        if let Self::Refused(refusal) = &mut self {
+            refusal.earlier = earlier;
+        }
+        self
+    }
 }
 
 /// Finds out how `target` is reached: by which backup, on which timeline, through which WAL, and where recovery stops.
@@ -64,6 +73,7 @@ pub async fn resolve(
             target: target.to_string(),
             why: RefusalReason::NoBackup,
             window: None,
+            earlier: None,
             notes: Vec::new(),
         })));
     };
@@ -109,8 +119,15 @@ pub(super) async fn resolve_on(
     let mut why = None;
     let mut in_the_way = None;
     let mut seen_from = None;
+    let mut earlier = None;
     for candidate in usable {
         match scan(ground, source, target, ancestry, candidate, seen_from).await? {
+            Scanned::Stop(_)
+                if in_the_way.is_some() && matches!(target, RecoveryTarget::RestorePoint { .. }) =>
+            {
+                earlier = Some(candidate.id.clone());
+                break;
+            }
             Scanned::Stop(stop) => {
                 let mut notes = ground.notes.clone();
                 notes.extend(chosen.notes);
@@ -157,11 +174,12 @@ pub(super) async fn resolve_on(
     }
     if let Some((why, Some(segment))) = in_the_way {
         // What lies behind it cannot be reached either: the window that is shown ends before it.
-        return Err(refuse(&ground.without(segment), source, target, Some(ancestry), why).await?);
+        let refused = refuse(&ground.without(segment), source, target, Some(ancestry), why).await?;
+        return Err(refused.with_earlier(earlier));
     }
     // That something is not there is only known of what could be looked at.
     let why = in_the_way.map(|(refused, _)| refused).or(why).unwrap_or(RefusalReason::NoBackup);
-    Err(refuse(ground, source, target, Some(ancestry), why).await?)
+    Err(refuse(ground, source, target, Some(ancestry), why).await?.with_earlier(earlier))
 }
 
 /// Commits of the timelines on the way that lie past the place where each was left, and are newer than the newest that the
@@ -296,6 +314,7 @@ async fn refuse(
         target: target.to_string(),
         why,
         window,
+        earlier: None,
         notes: ground.notes.clone(),
     })))
 }

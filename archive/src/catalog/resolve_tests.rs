@@ -395,9 +395,7 @@ async fn what_is_sought_is_found_in_front_of_what_is_lost() {
             false => wal.unreadable.push(name(1, 5)),
         }
         let ground = wal.ground(&points, &histories);
-        for (target, backup) in
-            [(xid(91), "c"), (xid(102), "c"), (xid(32), "a"), (xid(42), "a"), (point("3"), "a")]
-        {
+        for (target, backup) in [(xid(91), "c"), (xid(102), "c"), (xid(32), "a"), (xid(42), "a")] {
             assert_eq!(plan(&ground, &wal, target.clone(), None, None).await.backup.id, backup, "{target}");
         }
         // In the hole, behind it in front of c's end, and nowhere that could be looked at.
@@ -409,6 +407,11 @@ async fn what_is_sought_is_found_in_front_of_what_is_lost() {
             );
             assert!(refused.window.is_some(), "{target}: {refused}");
         }
+        // A later point of the name may lie in the WAL that is lost: the earlier one is restored on purpose alone.
+        let refused = refusal(&ground, &wal, point("3"), None, None).await;
+        assert!(if is_lost { missing(&refused.why) } else { broken(&refused.why) }, "{refused}");
+        assert!(refused.hint().unwrap().contains("--backup a "), "{refused}");
+        assert_eq!(plan(&ground, &wal, point("3"), None, Some("a")).await.backup.id, "a");
         // Asked for by its name, the backup is the only one that may serve.
         let refused = refusal(&ground, &wal, xid(32), None, Some("b")).await;
         assert!(if is_lost { missing(&refused.why) } else { broken(&refused.why) }, "{refused}");

@@ -107,6 +107,8 @@ pub struct Refusal {
     pub why: RefusalReason,
     /// What can be reached instead; `None` when nothing can.
     pub window: Option<Window>,
+    /// An older backup, from which an earlier restore point of the same name is reached.
+    pub earlier: Option<String>,
     /// What else stood in the way, such as a backup whose manifest is broken: each a sentence.
     pub notes: Vec<String>,
 }
@@ -162,6 +164,12 @@ impl std::error::Error for Refusal {}
 impl Refusal {
     /// What to ask for instead.
     pub fn hint(&self) -> Option<String> {
+        if let Some(id) = &self.earlier {
+            return Some(format!(
+                "a restore point of that name is reached from the older backup {id}, and a later one may lie in the WAL that could not be \
+                 looked at; --backup {id} restores the earlier one on purpose"
+            ));
+        }
         match (&self.why, &self.window) {
             (RefusalReason::NoBackup, _) => Some("take one with `highwater backup`".to_owned()),
             (RefusalReason::NewerTimelineOutOfReach { reachable, .. }, _) => {
@@ -211,7 +219,9 @@ mod tests {
             to_lsn: Lsn::new(0x1000_0200),
             to: PgTime::from_postgres_micros(1),
         };
-        Refusal { target: "it".into(), why, window: Some(window), notes: Vec::new() }.hint().unwrap()
+        Refusal { target: "it".into(), why, window: Some(window), earlier: None, notes: Vec::new() }
+            .hint()
+            .unwrap()
     }
 
     /// What the archive lacks may be on the server yet; what lies before every backup never comes.

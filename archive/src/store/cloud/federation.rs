@@ -83,7 +83,7 @@ struct WrittenImpersonation {
 }
 
 /// Whose token is shown where.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Federation {
     audience: String,
     kind: String,
@@ -95,17 +95,24 @@ pub(super) struct Federation {
 }
 
 /// The service account to act as.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Account {
     url: Url,
     life_secs: u64,
 }
 
 /// Where the workload's own token is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Source {
     File(PathBuf),
     Url(Url, HashMap<String, String>),
+}
+
+// A header may hold a bearer, and a URL's query a key.
+impl Debug for Federation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Federation").field(&self.told()).finish()
+    }
 }
 
 impl Federation {
@@ -216,8 +223,10 @@ fn is_near(url: &Url) -> bool {
 /// Exchanges a workload's token for one of Google's, each time it is asked.
 pub(super) struct Exchange {
     federation: Federation,
-    /// To Google, as the store is reached.
+    /// To the token service, as the store is reached.
     google: HttpClient,
+    /// To where the service account's tokens are, likewise.
+    account: HttpClient,
     /// To whoever hands out the workload's token, which may answer only the host that asks.
     near: HttpClient,
     seen: Arc<Seen>,
@@ -264,21 +273,22 @@ impl Exchange {
         service: &Service,
     ) -> object_store::Result<Self> {
         let wire = service.wire_for_credentials();
-        // Each URL was held against what may be asked in the clear.
-        let plain = |options: ClientOptions, url: &Url| options.with_allow_http(url.scheme() == "http");
-        let account_is_plain =
-            federation.account.as_ref().is_some_and(|account| account.url.scheme() == "http");
-        let google = plain(options.clone(), &federation.exchange);
-        let google = if account_is_plain { google.with_allow_http(true) } else { google };
-        let google = wire.connect(&google)?;
+        // Each URL was held against what may be asked in the clear; what is near
+        // is asked directly, for a proxy would be shown the token.
+        let client = |url: &Url| {
+            let options = if is_near(url) { direct(options.clone()) } else { options.clone() };
+            wire.connect(&options.with_allow_http(url.scheme() == "http"))
+        };
+        let google = client(&federation.exchange)?;
+        let account = match &federation.account {
+            None => google.clone(),
+            Some(account) => client(&account.url)?,
+        };
         let near = match &federation.source {
             Source::File(_) => google.clone(),
-            Source::Url(url, _) => {
-                let options = if is_near(url) { direct(options.clone()) } else { options.clone() };
-                wire.connect(&plain(options, url))?
-            }
+            Source::Url(url, _) => client(url)?,
         };
-        Ok(Self { federation, google, near, seen: Arc::clone(service.seen()) })
+        Ok(Self { federation, google, account, near, seen: Arc::clone(service.seen()) })
     }
 
     /// The workload's own token, as it is now.
@@ -353,7 +363,7 @@ impl Exchange {
         let body = json!({ "scope": [SCOPE], "lifetime": format!("{}s", account.life_secs) }).to_string();
         let question =
             Question { what, url: &account.url, method: "POST", headers: headers.into(), body: body.into() };
-        let answer = ask(&self.google, question).await?;
+        let answer = ask(&self.account, question).await?;
         let json: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let token = json.get("accessToken").and_then(Value::as_str);
         let ends = json.get("expireTime").and_then(Value::as_str);
@@ -457,6 +467,17 @@ mod tests {
         let by_url = of("credential_source", url).unwrap();
         assert_eq!(by_url.told(), "the web identity at http://169.254.169.254/…");
         assert_eq!(by_url.field.as_deref(), Some("access_token"));
+    }
+
+    /// I14: neither a header, which may be a bearer, nor a URL's query is printed.
+    #[test]
+    fn debug_shows_what_is_told_alone() {
+        let url = json!({ "url": "https://tokens.example.com/hush?key=hush",
+            "headers": { "Authorization": "Bearer hush" } });
+        let printed = format!("{:?}", of("credential_source", url).unwrap());
+        assert!(printed.contains("tokens.example.com") && !printed.contains("hush"), "{printed}");
+        let exchange = format!("{:?}", of("token_url", json!("https://sts.example.com/?key=hush")).unwrap());
+        assert!(exchange.contains("/run/token") && !exchange.contains("hush"), "{exchange}");
     }
 
     /// What would run a program, or show a token to anyone on the way, is refused, and so is what is not known here; no reason quotes more than where.
